@@ -1,0 +1,1 @@
+"""Building a model, and saving and loading it with its vocabulary and provenance."""

@@ -1,0 +1,187 @@
+"""From the numbers of a configuration to a model: each builder reads its fields and calls one constructor."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from langhops_cli.checkpoint import base_models
+from langhops_cli.errors import UserError
+from langhops_cli.model.backbone import Backbone, TransformersBackbone
+from langhops_cli.model.configuration import BaseModelConfig, DecoderConfig, ModelConfig, RefinerConfig
+from langhops_cli.model.denoising import DenoisingQueries
+from langhops_cli.model.efficientnet import EfficientNetLite0
+from langhops_cli.model.hierarchy_queries import HierarchyQueries
+from langhops_cli.model.langhops import LangHOPSModel, PartBranch
+from langhops_cli.model.mllm import LanguageRefiner, PaliGemmaImageTower, add_lora
+from langhops_cli.model.pixel_decoder import PixelDecoder
+from langhops_cli.model.qformer import LearnedPartQueries, QFormer
+from langhops_cli.model.query_decoder import QueryDecoder
+from langhops_cli.model.text_encoder import TextEncoder
+
+
+def build_model(config: ModelConfig, *, pretrained: bool = True) -> LangHOPSModel:
+    """Build a model on the CPU, its own parts freshly initialised.
+
+    Args:
+        config: of the model; `level` "objects" leaves the part branch out.
+        pretrained: start the backbone from its ImageNet weights; False where a checkpoint is loaded next. Frozen
+            bases are always loaded.
+
+    Raises:
+        UserError: a base model is unknown or cannot be had.
+    """
+    decoder = config.decoder
+    backbone = _backbone(config.backbone, pretrained=pretrained)
+    encoder, tokenizer = _text_model(config.text.base)
+    return LangHOPSModel(
+        backbone=backbone,
+        text_encoder=TextEncoder(
+            encoder=encoder,
+            tokenizer=tokenizer,
+            width=encoder.config.hidden_size,
+            query_dim=decoder.dim,
+            trainable=config.text.trainable,
+        ),
+        pixel_decoder=PixelDecoder(
+            channels=backbone.channels,
+            dim=decoder.dim,
+            layers=decoder.encoder_layers,
+            feedforward=decoder.feedforward,
+            heads=decoder.heads,
+            points=decoder.points,
+        ),
+        object_decoder=_query_decoder(decoder, decoder.object_layers),
+        part_branch=_part_branch(config) if config.level == "parts" else None,
+        denoising=DenoisingQueries(query_dim=decoder.dim, num_queries=decoder.denoising_queries)
+        if decoder.denoising_queries
+        else None,
+        num_queries=decoder.num_queries,
+        num_kept=config.hierarchy.num_kept,
+        dense=nn.Conv2d(decoder.dim, decoder.dim, 1) if decoder.dense_auxiliary else None,
+    )
+
+
+def _backbone(base: BaseModelConfig, *, pretrained: bool) -> Backbone:
+    if base.kind == "efficientnet-lite0":
+        model = EfficientNetLite0()
+        if pretrained:
+            model.load_state_dict(base_models.load_efficientnet_lite0())
+        return model
+    if base.kind == "swin":
+        if pretrained:
+            swin = base_models.load_swin_l(base.source, base.revision)
+        else:
+            swin = base_models.build_random(base_models.SWIN_L_CONFIG)
+        return TransformersBackbone(swin, channels=swin.channels)  # type: ignore[attr-defined]
+    raise UserError(f"model.backbone.kind is {base.kind}; known are efficientnet-lite0 and swin")
+
+
+def _text_model(base: BaseModelConfig) -> tuple[Any, Any]:
+    if base.kind == "minilm":
+        return base_models.load_minilm()
+    if base.kind == "clip":
+        return base_models.load_clip_text(base.source, base.revision)
+    raise UserError(f"model.text.base.kind is {base.kind}; known are clip and minilm")
+
+
+def _query_decoder(decoder: DecoderConfig, layers: int) -> QueryDecoder:
+    return QueryDecoder(
+        dim=decoder.dim,
+        layers=layers,
+        feedforward=decoder.feedforward,
+        heads=decoder.heads,
+        points=decoder.points,
+    )
+
+
+def _part_branch(config: ModelConfig) -> PartBranch:
+    decoder, hierarchy = config.decoder, config.hierarchy
+    if config.refiner.kind == "mllm":
+        refiner: LanguageRefiner | QFormer = _language_refiner(config.refiner, decoder.dim)
+        hidden = refiner.language_model.config.hidden_size
+    else:
+        refiner = QFormer(
+            query_dim=decoder.dim,
+            num_layers=config.refiner.qformer_layers,
+            num_heads=decoder.heads,
+            feedforward_dim=decoder.feedforward,
+        )
+        hidden = decoder.dim
+    queries: HierarchyQueries | LearnedPartQueries
+    if hierarchy.source == "hierarchy":
+        queries = HierarchyQueries(
+            query_dim=decoder.dim,
+            hidden_dim=hidden,
+            slots=hierarchy.slots,
+            max_queries=hierarchy.max_queries,
+            norm=config.refiner.norm,
+        )
+    else:
+        queries = LearnedPartQueries(
+            num_queries=hierarchy.learned_queries, query_dim=decoder.dim, hidden_dim=hidden
+        )
+    return PartBranch(
+        queries=queries,
+        refiner=refiner,
+        decoder=_query_decoder(decoder, decoder.part_layers),
+        detach_object_queries=hierarchy.detach_object_queries,
+    )
+
+
+def _language_refiner(refiner: RefinerConfig, query_dim: int) -> LanguageRefiner:
+    base = refiner.base
+    image_tower = None
+    if base.kind == "minilm":
+        language_model, tokenizer = base_models.load_minilm()
+    elif base.kind == "paligemma":
+        whole, tokenizer = base_models.load_paligemma(base.source, base.revision)
+        language_model: Any = whole.language_model
+        image_tower = PaliGemmaImageTower(
+            vision_tower=whole.vision_tower, projector=whole.multi_modal_projector  # type: ignore[arg-type]
+        )
+    elif base.kind == "language":
+        language_model, tokenizer = base_models.load_language_model(base.source, base.revision)
+    else:
+        raise UserError(f"model.refiner.base.kind is {base.kind}; known are paligemma, minilm and language")
+    add_lora(language_model, rank=refiner.lora_rank, alpha=refiner.lora_alpha, dropout=refiner.lora_dropout)
+    before, after = _around(refiner.prompt.partition("{parts}")[0], "{image}", "model.refiner.prompt")
+    start, end = _around(refiner.segment, "{queries}", "model.refiner.segment")
+    opening = [token for token in (tokenizer.cls_token_id or tokenizer.bos_token_id,) if token is not None]
+    return LanguageRefiner(
+        language_model=language_model,
+        hidden_dim=language_model.config.hidden_size,
+        query_dim=query_dim,
+        before_ids=[*opening, *_ids(tokenizer, before)],
+        after_ids=_ids(tokenizer, after),
+        start_ids=[_ids(tokenizer, start)],
+        end_ids=[_ids(tokenizer, end)],
+        image_tower=image_tower,
+        image_grid=refiner.image_grid,
+        norm=refiner.norm,
+        softcap=refiner.softcap,
+    )
+
+
+def _around(text: str, marker: str, where: str) -> tuple[str, str]:
+    before, found, after = text.partition(marker)
+    if not found:
+        raise UserError(f"{where} has no {marker}: put it where that belongs")
+    return before.strip(), after.strip()
+
+
+def _ids(tokenizer: Any, text: str) -> list[int]:
+    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def count_parameters(model: torch.nn.Module) -> dict[str, tuple[int, int]]:
+    """Parameters of each child of a model: all, and those that are trained."""
+    return {
+        name: (
+            sum(parameter.numel() for parameter in child.parameters()),
+            sum(parameter.numel() for parameter in child.parameters() if parameter.requires_grad),
+        )
+        for name, child in model.named_children()
+    }

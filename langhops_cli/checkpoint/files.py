@@ -1,0 +1,40 @@
+"""Files that are there whole or not at all: written beside, flushed to the disk, then renamed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` fill a file beside `path` and put it in its place in one step.
+
+    A crash at any moment leaves the old file or the new one.
+
+    Args:
+        path: the file to make or replace; its folder is made.
+        write: given the path to write to.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        write(beside)
+        _flush(beside)
+        os.replace(beside, path)
+        _flush(path.parent)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole, UTF-8."""
+    write_whole(path, lambda beside: beside.write_text(text, encoding="utf-8"))
+
+
+def _flush(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

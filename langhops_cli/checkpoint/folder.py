@@ -1,0 +1,203 @@
+"""A checkpoint is a folder: `config.json`, `model.safetensors` and a model card. It loads on any machine."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from importlib import metadata as packages
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from langhops_cli.checkpoint.base_models import identity
+from langhops_cli.checkpoint.build import build_model
+from langhops_cli.checkpoint.card import model_card
+from langhops_cli.checkpoint.files import write_text, write_whole
+from langhops_cli.errors import DATA, UserError
+from langhops_cli.model.configuration import ModelConfig
+from langhops_cli.model.langhops import LangHOPSModel
+
+CONFIG = "config.json"
+WEIGHTS = "model.safetensors"
+CARD = "README.md"
+FORMAT = 1
+RECORDED = ("langhops", "torch", "transformers", "peft", "deepspeed", "safetensors")
+
+
+def save_checkpoint(
+    model: LangHOPSModel,
+    folder: Path,
+    *,
+    config: ModelConfig,
+    metadata: Mapping[str, Any],
+    dtype: torch.dtype | None = None,
+) -> None:
+    """Write a checkpoint; each file appears whole or not at all.
+
+    Args:
+        model: its trained tensors are written; frozen base weights are named by the configuration instead.
+        folder: made where missing; an older checkpoint in it is replaced.
+        config: what the model was built from.
+        metadata: preprocessing, vocabulary, recipe, data, stage; plain values. Package versions are added.
+        dtype: of the floating tensors in the file; float32 where None. A tensor whose range `dtype` cannot hold
+            stays float32.
+    """
+    state = model.state_dict()
+    write_tensors(folder / WEIGHTS, {name: state[name] for name in model.saved_names()}, dtype=dtype)
+    record = {"format": FORMAT, "model": config.to_dict(), "dtype": str(dtype or torch.float32).removeprefix("torch.")}
+    record |= {key: value for key, value in metadata.items() if key not in record}
+    record.setdefault("base_models", _base_models(config))
+    record.setdefault("versions", _versions())
+    write_text(folder / CONFIG, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+    write_text(folder / CARD, model_card(record))
+
+
+def load_checkpoint(folder: Path) -> tuple[LangHOPSModel, dict[str, Any]]:
+    """Build the model of a checkpoint and fill it, on the CPU, in float32.
+
+    Args:
+        folder: what `save_checkpoint` wrote.
+
+    Returns:
+        The model in evaluation mode, and what `config.json` says.
+
+    Raises:
+        UserError: a file is missing or damaged, or a tensor is missing, unknown or of another shape.
+    """
+    metadata = read_config(folder)
+    tensors = read_tensors(folder)
+    model = build_model(config_of(folder, metadata), pretrained=False)
+    fill_model(model, tensors, source=folder / WEIGHTS)
+    return model.eval(), metadata
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Read `config.json` of a checkpoint.
+
+    Raises:
+        UserError: there is no such folder or file, or it is damaged.
+    """
+    path = folder / CONFIG
+    if not path.is_file():
+        what = "is no checkpoint: it holds no config.json" if folder.is_dir() else "does not exist"
+        raise UserError(f"{folder} {what}; give the folder of a training run or of a downloaded model", code=DATA)
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise UserError(f"{path} is damaged ({error}); copy the checkpoint again", code=DATA) from None
+    if not isinstance(record, dict) or not isinstance(record.get("model"), dict):
+        raise UserError(f"{path} says nothing of a model; it is no checkpoint of langhops", code=DATA)
+    if record.get("format", FORMAT) > FORMAT:
+        raise UserError(f"{path} was written by a newer langhops; update with pip install -U langhops", code=DATA)
+    return record
+
+
+def config_of(folder: Path, metadata: Mapping[str, Any]) -> ModelConfig:
+    """The model configuration that a checkpoint's `config.json` holds.
+
+    Raises:
+        UserError: a setting is unknown, missing or has no allowed value.
+    """
+    try:
+        return ModelConfig.from_dict(metadata["model"])
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        raise UserError(f"{folder / CONFIG}: the model cannot be built from it: {error}", code=DATA) from None
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], *, dtype: torch.dtype | None = None) -> None:
+    """Write tensors to a safetensors file, sorted by name, so that equal tensors give equal bytes."""
+    ready = {name: _as_saved(tensors[name], dtype or torch.float32) for name in sorted(tensors)}
+    write_whole(path, lambda beside: save_file(ready, beside, metadata={"format": "pt"}))
+
+
+def read_tensors(folder: Path) -> dict[str, Tensor]:
+    """Read all tensors of a checkpoint to the CPU, floating ones as float32.
+
+    Raises:
+        UserError: the file is missing or damaged.
+    """
+    path = folder / WEIGHTS
+    if not path.is_file():
+        raise UserError(f"{path} is missing; copy the whole checkpoint folder", code=DATA)
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (a handle, not a dict)
+    except (SafetensorError, OSError, ValueError) as error:
+        text = " ".join(str(error).split())
+        raise UserError(f"{path} is damaged or cut off ({text}); copy the checkpoint again", code=DATA) from None
+    return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
+
+
+def fill_model(
+    model: LangHOPSModel,
+    tensors: Mapping[str, Tensor],
+    *,
+    source: Path,
+    may_miss: Callable[[str], bool] = lambda _: False,
+) -> list[str]:
+    """Copy tensors into a model, all of them and nothing else.
+
+    Args:
+        model: filled in place.
+        tensors: by name.
+        source: the file they came from, for messages.
+        may_miss: whether a tensor of the model may be missing among them and keeps its value.
+
+    Returns:
+        Names of the tensors that were missing and kept their value, sorted.
+
+    Raises:
+        UserError: names the first tensor that is missing, unknown or of another shape.
+    """
+    state = model.state_dict()
+    wanted = model.saved_names()
+    unknown = sorted(tensors.keys() - wanted)
+    if unknown:
+        _refuse(source, f"holds {unknown[0]}, which this model does not have", len(unknown))
+    kept = sorted(wanted - tensors.keys())
+    missing = [name for name in kept if not may_miss(name)]
+    if missing:
+        _refuse(source, f"lacks {missing[0]}", len(missing))
+    wrong = [name for name in sorted(tensors) if tensors[name].shape != state[name].shape]
+    if wrong:
+        shapes = f"{tuple(tensors[wrong[0]].shape)}, and the model wants {tuple(state[wrong[0]].shape)}"
+        _refuse(source, f"{wrong[0]} has the shape {shapes}", len(wrong))
+    with torch.no_grad():
+        for name, tensor in tensors.items():
+            state[name].copy_(tensor)
+    return kept
+
+
+def _refuse(source: Path, what: str, count: int) -> None:
+    more = f" (and {count - 1} tensors more)" if count > 1 else ""
+    raise UserError(f"{source}: {what}{more}; was it made with another model configuration?", code=DATA)
+
+
+def _as_saved(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    tensor = tensor.detach().to("cpu", copy=True).contiguous()
+    if not tensor.is_floating_point():
+        return tensor
+    tensor = tensor.float()
+    narrow = tensor.to(dtype)
+    return narrow if bool(torch.isfinite(narrow).all()) or not bool(torch.isfinite(tensor).all()) else tensor
+
+
+def _base_models(config: ModelConfig) -> dict[str, dict[str, str | None]]:
+    bases = {"backbone": config.backbone, "text": config.text.base, "refiner": config.refiner.base}
+    if config.refiner.kind != "mllm":
+        del bases["refiner"]
+    return {name: identity(base.source, base.revision) for name, base in bases.items()}
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in RECORDED:
+        try:
+            found[name] = packages.version(name)
+        except packages.PackageNotFoundError:
+            continue
+    return found

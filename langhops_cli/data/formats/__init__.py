@@ -1,0 +1,1 @@
+"""One reader a dataset layout: from what lies on disk to records."""

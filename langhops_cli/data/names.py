@@ -1,0 +1,91 @@
+"""Which names a picture is asked about: all of a closed set, a seeded choice of a large one."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from langhops_cli.data.sample import Sample, SampleInstance
+from langhops_cli.vocabulary import ObjectNode, PartNode, Vocabulary
+
+
+def choose_names(sample: Sample, *, max_names: int, generator: np.random.Generator) -> Sample:
+    """Shrink a sample's vocabulary to at most `max_names` object names and as many part names.
+
+    Names that occur in the picture always stay, also beyond the limit; the rest is drawn at random from the others.
+    A vocabulary within the limit stays as it is.
+
+    Args:
+        sample: left as it is.
+        max_names: most names of each level.
+        generator: draws the negatives.
+
+    Returns:
+        The sample with the smaller vocabulary and labels that index it.
+    """
+    vocabulary = sample.vocabulary
+    parts = vocabulary.part_classes
+    if len(vocabulary.objects) <= max_names and len(parts) <= max_names:
+        return sample
+    part_labels = _with_ancestors(sample)
+    object_labels = {item.label for item in sample.objects} | sample.unsure_objects
+    object_labels |= {parts[label].object for label in part_labels}
+    kept_objects = _fill(object_labels, range(len(vocabulary.objects)), max_names, generator)
+    candidates = [number for number, part in enumerate(parts) if part.object in kept_objects]
+    kept_parts = _close(_fill(part_labels, candidates, max_names, generator), vocabulary)
+    smaller = _subset(vocabulary, kept_objects, kept_parts)
+    objects = {old: new for new, old in enumerate(sorted(kept_objects))}
+    places = {old: new for new, old in enumerate(sorted(kept_parts))}
+    return replace(
+        sample,
+        vocabulary=smaller,
+        objects=_relabel(sample.objects, objects),
+        parts=_relabel(sample.parts, places),
+        unsure_objects=frozenset(objects[label] for label in sample.unsure_objects),
+        unsure_parts=frozenset(places[label] for label in sample.unsure_parts),
+    )
+
+
+def _with_ancestors(sample: Sample) -> set[int]:
+    labels = {item.label for item in sample.parts} | sample.unsure_parts
+    return _close(labels, sample.vocabulary)
+
+
+def _close(labels: Collection[int], vocabulary: Vocabulary) -> set[int]:
+    """Add the parts that the given parts are parts of."""
+    closed: set[int] = set()
+    for label in labels:
+        above: int | None = label
+        while above is not None and above not in closed:
+            closed.add(above)
+            above = vocabulary.part_classes[above].parent
+    return closed
+
+
+def _fill(kept: set[int], candidates: Sequence[int], limit: int, generator: np.random.Generator) -> set[int]:
+    others = [number for number in candidates if number not in kept]
+    room = min(max(limit - len(kept), 0), len(others))
+    return kept | {others[place] for place in generator.permutation(len(others))[:room]}
+
+
+def _subset(vocabulary: Vocabulary, objects: set[int], parts: set[int]) -> Vocabulary:
+    # Part classes are numbered depth first, so walking the tree in the same order meets them in order.
+    numbers = iter(range(len(vocabulary.part_classes)))
+
+    def walk(nodes: Sequence[PartNode]) -> tuple[PartNode, ...]:
+        kept = []
+        for node in nodes:
+            number = next(numbers)
+            inner = walk(node.parts)
+            if number in parts:
+                kept.append(replace(node, parts=inner))
+        return tuple(kept)
+
+    nodes = [ObjectNode(item.name, walk(item.parts)) for item in vocabulary.objects]
+    return Vocabulary(tuple(node for number, node in enumerate(nodes) if number in objects))
+
+
+def _relabel(items: Sequence[SampleInstance], places: dict[int, int]) -> list[SampleInstance]:
+    return [replace(item, label=places[item.label]) for item in items]

@@ -1,0 +1,202 @@
+"""The whole model; its forward reads like the figure of the paper."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from .backbone import Backbone
+from .denoising import DenoisingQueries
+from .hierarchy_queries import HierarchyQueries, keep_objects
+from .mllm import LanguageRefiner
+from .pixel_decoder import PixelDecoder, Pyramid
+from .qformer import LearnedPartQueries, QFormer
+from .query_decoder import QueryDecoder
+from .structures import DecoderOutput, KeptObjects, Names, Output, PartQueries, Pictures, Targets, VocabularyBatch
+from .text_encoder import TextEncoder
+
+IMAGE_LEVEL = 1  # of the pyramid, coarsest first: the stride-32 map is what a text-only language model sees
+
+
+class PartBranch(nn.Module):
+    """What stage 2 adds: part queries from the hierarchy, their refinement by a language model, the part decoder.
+
+    Args:
+        queries: makes the initial part queries of the kept objects.
+        refiner: refines them.
+        decoder: turns them into parts.
+        detach_object_queries: keep the gradients of the part losses out of the object queries (ablation).
+    """
+
+    def __init__(
+        self,
+        *,
+        queries: HierarchyQueries | LearnedPartQueries,
+        refiner: LanguageRefiner | QFormer,
+        decoder: QueryDecoder,
+        detach_object_queries: bool = False,
+    ) -> None:
+        super().__init__()
+        self.queries = queries
+        self.refiner = refiner
+        self.decoder = decoder
+        self.detach_object_queries = detach_object_queries
+
+    def forward(
+        self,
+        pyramid: Pyramid,
+        kept: KeptObjects,
+        names: Names,
+        vocabulary: VocabularyBatch,
+        *,
+        mllm_pixels: Tensor | None = None,
+        auxiliary: bool = False,
+        trace: dict[str, Tensor] | None = None,
+    ) -> tuple[PartQueries, DecoderOutput]:
+        """Ask for the parts of the kept objects and decode the answers, query for query."""
+        if self.detach_object_queries:
+            kept = replace(kept, queries=kept.queries.detach())
+        if isinstance(self.queries, HierarchyQueries):
+            queries = self.queries(kept, names, vocabulary)
+        else:
+            queries = self.queries(kept)
+        if isinstance(self.refiner, LanguageRefiner):
+            image_map, image_valid = pyramid.level(IMAGE_LEVEL)
+            refined = self.refiner(
+                queries,
+                num_objects=kept.index.shape[1],
+                image_map=image_map,
+                image_valid=image_valid,
+                extent=pyramid.extent,
+                mllm_pixels=mllm_pixels,
+            )
+        else:
+            refined = self.refiner(queries, objects=kept.queries)
+        parts = self.decoder(pyramid, names, queries=refined, valid=queries.valid, auxiliary=auxiliary, trace=trace)
+        return replace(queries, embeds=refined), parts
+
+
+class LangHOPSModel(nn.Module):
+    """Segments objects and their parts from names given at run time.
+
+    Source: LangHOPS, NeurIPS 2025, arXiv 2510.25263.
+
+    Args:
+        backbone: pictures to four maps.
+        text_encoder: names to embeddings.
+        pixel_decoder: maps to memory and mask features.
+        object_decoder: memory to objects.
+        part_branch: objects to parts; None for stage 1.
+        denoising: noised true objects for training; None goes without.
+        num_queries, num_kept: Q object queries, K objects whose parts are looked for.
+        dense: projects mask features to name every pixel in training; None goes without.
+    """
+
+    def __init__(
+        self,
+        *,
+        backbone: Backbone,
+        text_encoder: TextEncoder,
+        pixel_decoder: PixelDecoder,
+        object_decoder: QueryDecoder,
+        part_branch: PartBranch | None,
+        denoising: DenoisingQueries | None,
+        num_queries: int,
+        num_kept: int,
+        dense: nn.Conv2d | None = None,
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.text_encoder = text_encoder
+        self.pixel_decoder = pixel_decoder
+        self.object_decoder = object_decoder
+        self.part_branch = part_branch
+        self.denoising = denoising
+        self.dense = dense
+        self.num_queries = num_queries
+        self.num_kept = num_kept
+
+    def forward(
+        self,
+        pictures: Pictures,
+        vocabulary: VocabularyBatch,
+        targets: Sequence[Targets] | None = None,
+        *,
+        return_intermediates: bool = False,
+    ) -> Output:
+        """Segment a batch; every picture has a vocabulary of its own.
+
+        Args:
+            pictures: B padded pictures.
+            vocabulary: the names of each.
+            targets: what is true in each; in training mode they bring denoising and the outputs of all layers.
+            return_intermediates: return the tensors on the way by name.
+
+        Returns:
+            Output, for `postprocess` to turn into instances or for the criterion.
+        """
+        training = self.training and targets is not None
+        traces: dict[str, dict[str, Tensor]] = {"object": {}, "part": {}} if return_intermediates else {}
+
+        objects_named, parts_named = self._name(vocabulary)
+        inside = pictures.valid(1)
+        features = self.backbone(self.backbone.normalise(pictures.pixels, inside), inside)
+        pyramid = self.pixel_decoder(features, pictures)
+        num_queries = min(self.num_queries, pyramid.memory.shape[1])
+        noised = None
+        if training and targets is not None and self.denoising is not None:
+            noised = self.denoising(targets, objects_named, num_object_queries=num_queries)
+        objects = self.object_decoder(
+            pyramid,
+            objects_named,
+            num_queries=num_queries,
+            denoising=noised,
+            auxiliary=training,
+            trace=traces.get("object"),
+        )
+        kept = keep_objects(objects, self.num_kept)
+        queries, parts = None, None
+        if self.part_branch is not None:
+            queries, parts = self.part_branch(
+                pyramid,
+                kept,
+                parts_named,
+                vocabulary,
+                mllm_pixels=pictures.mllm_pixels,
+                auxiliary=training,
+                trace=traces.get("part"),
+            )
+        dense = self._name_pixels(pyramid, objects_named, parts_named) if training else None
+        intermediates = {f"{level}.{name}": value for level, trace in traces.items() for name, value in trace.items()}
+        if return_intermediates:
+            intermediates |= {f"backbone.res{number + 2}": level for number, level in enumerate(features)}
+            intermediates |= {f"pixel.level{3 - index}": pyramid.level(index)[0] for index in range(4)}
+            intermediates["pixel.mask_features"] = pyramid.mask_features
+        return Output(objects, kept, queries, parts, noised, dense, intermediates)
+
+    def _name(self, vocabulary: VocabularyBatch) -> tuple[Names, Names]:
+        """Embed every name of the batch once and hand each picture its own."""
+        embeddings = self.text_encoder(vocabulary.texts)
+        return (
+            Names(embeddings[vocabulary.objects], vocabulary.object_valid),
+            Names(embeddings[vocabulary.parts], vocabulary.part_valid),
+        )
+
+    def _name_pixels(self, pyramid: Pyramid, objects: Names, parts: Names) -> Tensor | None:
+        """Logits of every name at every stride-4 pixel: teaches the pixels before the matcher has settled."""
+        if self.dense is None:
+            return None
+        names = torch.cat([objects.embeddings, parts.embeddings], dim=1)
+        return torch.einsum("bcd,bdhw->bchw", names, self.dense(pyramid.mask_features))
+
+    def saved_names(self) -> set[str]:
+        """State-dict names that a checkpoint holds: all but the frozen bases, which are had by their identity."""
+        frozen = ["text_encoder.teacher.", "part_branch.refiner.language_model.", "part_branch.refiner.image_tower."]
+        if not self.text_encoder.trainable:
+            frozen.append("text_encoder.encoder.")
+        return {
+            name for name in self.state_dict() if not name.startswith(tuple(frozen)) or ".lora_" in name
+        }

@@ -1,0 +1,1 @@
+"""From pictures and a vocabulary to instances, files and drawings."""

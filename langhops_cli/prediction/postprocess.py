@@ -1,0 +1,346 @@
+"""From what the model says of its queries to instances of a picture, and to results that COCO tools score."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from langhops_cli.model.structures import KeptObjects, Output, PartQueries, Predictions
+from langhops_cli.prediction.masks import crop_to_picture, mask_quality, overlaps, suppress, to_original
+from langhops_cli.prediction.results import Detection, Prediction, coco_box, encode, json_rle, part_paths
+from langhops_cli.vocabulary import Vocabulary
+
+PartScoring = Literal["tied", "open"]
+
+SAME_NAME_LIMIT = 0.5
+"""Mask IoU above which two objects of one name are one object."""
+ANY_NAME_LIMIT = 0.7
+"""Mask IoU above which two objects of different names are one object, with the better name."""
+PART_LIMIT = 0.6
+"""Mask IoU above which two parts of one object and one name are one part."""
+MOST = 0.5
+"""Share of a part of a part that must lie inside the part it is attached to."""
+
+
+@dataclass(frozen=True)
+class PictureOutput:
+    """One picture's share of the model's output, padding removed; the mask logits stay on the model's device.
+
+    Args:
+        objects: logits (Q, Co), boxes (Q, 4), masks (Q, h, w) of the real object queries.
+        kept: positions of the kept objects among them, (K,); kept_classes, kept_logits: (K,).
+        parts: the same of the real part queries, (M, ...); None when no parts were looked for.
+        parent: index into `kept` of each part query, (M,); name: its own candidate part name, (M,).
+        size: height and width on the canvas; original: as the picture came.
+    """
+
+    objects: Predictions
+    kept: Tensor
+    kept_classes: Tensor
+    kept_logits: Tensor
+    parts: Predictions | None
+    parent: Tensor
+    name: Tensor
+    size: tuple[int, int]
+    original: tuple[int, int]
+
+
+def picture_output(
+    output: Output, index: int, *, names: tuple[int, int], size: tuple[int, int], original: tuple[int, int]
+) -> PictureOutput:
+    """Take one picture out of a batch.
+
+    Args:
+        output: the model's answer.
+        index: which picture.
+        names: how many object names and part names its vocabulary has.
+        size: its height and width on the canvas in pixels.
+        original: its height and width as it came, in pixels.
+
+    Raises:
+        ValueError: the output holds no masks.
+    """
+    real = output.objects.valid[index]
+    objects = _real(output.objects.final, index, real, names[0], size)
+    # The kept objects are numbered among all queries, here among the real ones.
+    position = real.cumsum(0) - 1
+    kept: KeptObjects = output.kept
+    there = kept.valid[index] & real[kept.index[index]]
+    # A part query's parent moves with it; parents that are not there become -1.
+    renumbered = torch.where(there, there.cumsum(0) - 1, -1)
+    parts, parent, name = _part_output(output, index, names[1], size, renumbered)
+    return PictureOutput(
+        objects,
+        position[kept.index[index][there]],
+        kept.classes[index][there],
+        kept.scores[index][there].float(),
+        parts,
+        parent,
+        name,
+        size,
+        original,
+    )
+
+
+def _part_output(
+    output: Output, index: int, names: int, size: tuple[int, int], renumbered: Tensor
+) -> tuple[Predictions | None, Tensor, Tensor]:
+    queries: PartQueries | None = output.part_queries
+    if queries is None or output.parts is None or not names or not len(renumbered):
+        nothing = torch.zeros(0, dtype=torch.long)
+        return None, nothing, nothing
+    real = queries.valid[index] & output.parts.valid[index] & (renumbered[queries.parent[index]] >= 0)
+    parts = _real(output.parts.final, index, real, names, size)
+    return parts, renumbered[queries.parent[index][real]], queries.name[index][real]
+
+
+def _real(predictions: Predictions, index: int, real: Tensor, names: int, size: tuple[int, int]) -> Predictions:
+    if predictions.masks is None:
+        raise ValueError("the model's output holds no masks, so no instances can be made of it")
+    logits = predictions.logits[index, :, :names][real].float()
+    masks = crop_to_picture(predictions.masks[index], size)[real]
+    return Predictions(logits, predictions.boxes[index][real].float(), masks)
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Queries under a name with their score, best first: query (N,), name (N,), score (N,), masks (N, h, w) logits."""
+
+    query: Tensor
+    name: Tensor
+    score: Tensor
+    masks: Tensor
+
+    def take(self, index: Tensor | list[int]) -> Candidates:
+        """Return the candidates of these indices."""
+        return Candidates(self.query[index], self.name[index], self.score[index], self.masks[index])
+
+    @classmethod
+    def of(cls, query: Tensor, name: Tensor, likelihood: Tensor, masks: Tensor) -> Candidates:
+        """Weigh each query's likelihood by the quality of its mask and sort; empty masks are dropped."""
+        chosen = masks[query].float()
+        score = likelihood * mask_quality(chosen)
+        order = score.argsort(descending=True, stable=True)
+        order = order[score[order] > 0]
+        return cls(query[order], name[order], score[order], chosen[order])
+
+
+def predict_instances(
+    picture: PictureOutput,
+    vocabulary: Vocabulary,
+    *,
+    picture_name: str = "",
+    min_score: float = 0.3,
+    part_scoring: PartScoring = "tied",
+    hierarchical: bool = True,
+) -> Prediction:
+    """Turn one picture's output into its instances: duplicates suppressed, every part with its parent.
+
+    The best name counts for an object, the name that a part was looked for under for a part.
+
+    Args:
+        picture: the model's output for the picture.
+        vocabulary: the names it was asked for.
+        picture_name: path or name for the result.
+        min_score: instances below are left out, in 0..1; the parts of an object go with it.
+        part_scoring: "tied" scores a part query on its own candidate name, "open" on the best of all part names.
+        hierarchical: multiply the score of a part by the square root of its object's.
+
+    Returns:
+        The picture's prediction, objects first, each level best first.
+
+    Raises:
+        ValueError: `min_score` is not in 0..1.
+
+    Source: LangHOPS, inference.
+    """
+    if not 0 <= min_score <= 1:
+        raise ValueError(f"min_score must be in 0..1, got {min_score}")
+    objects = _object_candidates(picture, min_score)
+    found: list[Detection] = []
+    instance_of_kept: dict[int, int] = {}
+    for kept, name, score, logits in zip(objects.query, objects.name, objects.score, objects.masks, strict=True):
+        mask = to_original(logits, picture.size, picture.original)
+        if mask.any():
+            instance_of_kept[int(kept)] = len(found)
+            found.append(Detection.from_mask((vocabulary.object_names[int(name)],), float(score), mask))
+    object_scores = {kept: found[instance].score for kept, instance in instance_of_kept.items()}
+    parts = _part_candidates(picture, object_scores, min_score, part_scoring, hierarchical)
+    found.extend(_part_detections(picture, parts, vocabulary, instance_of_kept, first=len(found)))
+    return Prediction(picture_name, picture.original, tuple(found))
+
+
+def _object_candidates(picture: PictureOutput, min_score: float) -> Candidates:
+    """Kept objects that pass `min_score` without their duplicates; `query` counts the kept objects."""
+    likelihood = picture.kept_logits.sigmoid()
+    # Mask quality is at most 1, so what fails already here needs no mask.
+    numbers = torch.nonzero(likelihood >= min_score).flatten()
+    assert picture.objects.masks is not None
+    masks = picture.objects.masks[picture.kept]
+    objects = Candidates.of(numbers, picture.kept_classes[numbers], likelihood[numbers], masks)
+    objects = objects.take(torch.nonzero(objects.score >= min_score).flatten())
+    same = objects.name[:, None] == objects.name[None, :]
+    iou, _ = overlaps(objects.masks > 0)
+    limits = torch.where(same, SAME_NAME_LIMIT, ANY_NAME_LIMIT)
+    return objects.take(suppress(iou, limits))
+
+
+def _part_likelihood(parts: Predictions, own_name: Tensor, scoring: PartScoring) -> tuple[Tensor, Tensor]:
+    """Likelihood and name of each part query, (M,) and (M,)."""
+    if scoring == "open":
+        best = parts.logits.max(1)
+        return best.values.sigmoid(), best.indices
+    return parts.logits.gather(1, own_name[:, None]).squeeze(1).sigmoid(), own_name
+
+
+def _part_candidates(
+    picture: PictureOutput,
+    object_scores: dict[int, float],
+    min_score: float,
+    scoring: PartScoring,
+    hierarchical: bool,
+) -> Candidates | None:
+    """Parts of the objects that were found, without duplicates; None when there are none."""
+    if picture.parts is None or not object_scores or not len(picture.parent):
+        return None
+    assert picture.parts.masks is not None
+    scores = picture.kept_logits.new_full((len(picture.kept),), -1.0)
+    scores[list(object_scores)] = scores.new_tensor(list(object_scores.values()))
+    parent_score = scores[picture.parent]
+    likelihood, name = _part_likelihood(picture.parts, picture.name, scoring)
+    if hierarchical:
+        likelihood = likelihood * parent_score.clamp(min=0).sqrt()
+    query = torch.nonzero((parent_score >= 0) & (likelihood >= min_score)).flatten()
+    parts = Candidates.of(query, name[query], likelihood[query], picture.parts.masks)
+    parts = parts.take(torch.nonzero(parts.score >= min_score).flatten())
+    parent = picture.parent[parts.query]
+    alike = (parts.name[:, None] == parts.name[None, :]) & (parent[:, None] == parent[None, :])
+    iou, _ = overlaps(parts.masks > 0)
+    return parts.take(suppress(iou, torch.where(alike, PART_LIMIT, torch.inf)))
+
+
+def _part_detections(
+    picture: PictureOutput,
+    parts: Candidates | None,
+    vocabulary: Vocabulary,
+    instance_of_kept: dict[int, int],
+    *,
+    first: int,
+) -> list[Detection]:
+    """Part instances; a part of a part goes to the part that holds most of it, else to the object."""
+    if parts is None:
+        return []
+    paths = part_paths(vocabulary)
+    objects = [instance_of_kept[int(kept)] for kept in picture.parent[parts.query]]
+    names = [int(name) for name in parts.name]
+    found: dict[int, Detection] = {}
+    for index, (name, score, logits) in enumerate(zip(names, parts.score.tolist(), parts.masks, strict=True)):
+        mask = to_original(logits, picture.size, picture.original)
+        if mask.any():  # encoded at once: full masks of a large photograph would not fit side by side
+            found[index] = Detection.from_mask(paths[name], score, mask, parent=objects[index])
+    position = {index: first + place for place, index in enumerate(found)}
+    _, inside = overlaps(parts.masks > 0)
+    for index in found:
+        above = vocabulary.part_classes[names[index]].parent
+        hosts = [i for i in found if names[i] == above and objects[i] == objects[index] and inside[index, i] >= MOST]
+        if hosts:
+            host = max(hosts, key=lambda i: float(inside[index, i]))
+            found[index] = replace(found[index], parent=position[host])
+    return list(found.values())
+
+
+def coco_results(
+    output: Output,
+    *,
+    sizes: Sequence[tuple[int, int]],
+    originals: Sequence[tuple[int, int]],
+    image_ids: Sequence[int],
+    object_categories: Sequence[int],
+    part_categories: Sequence[int],
+    max_objects: int = 20,
+    max_parts: int = 100,
+    part_scoring: PartScoring = "tied",
+    hierarchical: bool = False,
+) -> list[dict[str, Any]]:
+    """Return a batch's best (name, query) pairs of each level as COCO results, for average precision.
+
+    No threshold and no suppression: a query may stand under several names, as the protocol wants it.
+
+    Args:
+        output: the model's answer for B pictures that share one vocabulary.
+        sizes: height and width of each picture on the canvas in pixels.
+        originals: height and width of each picture as it came, in pixels.
+        image_ids: COCO image id of each picture.
+        object_categories: category id of each object name, in the vocabulary's order.
+        part_categories: category id of each part name, in the vocabulary's order.
+        max_objects: pairs of a picture at the object level; max_parts: at the part level.
+        part_scoring: "tied" pairs a part query with its own candidate name only, "open" with all part names.
+        hierarchical: multiply the score of a part by the square root of its object's.
+
+    Returns:
+        Dicts with `image_id`, `category_id`, `score`, `bbox` (the box head's, in pixels of the picture as it came) and
+        `segmentation` (compressed run lengths as text).
+
+    Source: EVALUATION.md, "Instance AP"; MaskDINO's instance inference.
+    """
+    names = len(object_categories), len(part_categories)
+    results: list[dict[str, Any]] = []
+    for index, (size, original, image_id) in enumerate(zip(sizes, originals, image_ids, strict=True)):
+        picture = picture_output(output, index, names=names, size=size, original=original)
+        objects = _pairs(picture.objects, picture.objects.logits.sigmoid(), max_objects)
+        results += _results(picture.objects, objects, picture, image_id, object_categories)
+        if picture.parts is not None:
+            likelihood = _pair_likelihood(picture, part_scoring, hierarchical)
+            parts = _pairs(picture.parts, likelihood, max_parts)
+            results += _results(picture.parts, parts, picture, image_id, part_categories)
+    return results
+
+
+def _pair_likelihood(picture: PictureOutput, scoring: PartScoring, hierarchical: bool) -> Tensor:
+    """Likelihood of every part query under every part name, (M, Cp); 0 for pairs that are not asked for."""
+    assert picture.parts is not None
+    assert picture.objects.masks is not None
+    likelihood = picture.parts.logits.sigmoid()
+    if scoring == "tied":
+        own = torch.zeros_like(likelihood, dtype=torch.bool).scatter_(1, picture.name[:, None], True)
+        likelihood = likelihood * own
+    if hierarchical:
+        quality = mask_quality(picture.objects.masks[picture.kept].float())
+        likelihood = likelihood * (picture.kept_logits.sigmoid() * quality).sqrt()[picture.parent][:, None]
+    return likelihood
+
+
+def _pairs(predictions: Predictions, likelihood: Tensor, most: int) -> Candidates:
+    assert predictions.masks is not None
+    best = likelihood.flatten().topk(min(most, likelihood.numel()))
+    real = best.values > 0
+    query, name = best.indices[real] // max(likelihood.shape[1], 1), best.indices[real] % max(likelihood.shape[1], 1)
+    return Candidates.of(query, name, best.values[real], predictions.masks)
+
+
+def _results(
+    predictions: Predictions,
+    pairs: Candidates,
+    picture: PictureOutput,
+    image_id: int,
+    categories: Sequence[int],
+) -> list[dict[str, Any]]:
+    height, width = picture.original
+    centre, extent = predictions.boxes[pairs.query].split(2, dim=-1)
+    corners = torch.cat([centre - extent / 2, centre + extent / 2], dim=-1).clamp(0, 1)
+    boxes = (corners * corners.new_tensor([width, height, width, height])).tolist()
+    results: list[dict[str, Any]] = []
+    encoded: dict[int, dict[str, Any] | None] = {}
+    names, queries, scores = pairs.name.tolist(), pairs.query.tolist(), pairs.score.tolist()
+    for index, (name, query, score) in enumerate(zip(names, queries, scores, strict=True)):
+        if query not in encoded:  # one query often stands under several names
+            mask = to_original(pairs.masks[index], picture.size, picture.original)
+            encoded[query] = json_rle(encode(mask)) if mask.any() else None
+        if encoded[query] is not None:
+            row = {"image_id": image_id, "category_id": categories[name], "score": score}
+            results.append({**row, "bbox": coco_box(boxes[index]), "segmentation": encoded[query]})
+    return results

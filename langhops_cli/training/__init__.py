@@ -1,0 +1,1 @@
+"""Training: recipes, the loop of both stages, and runs that can be gone on with."""

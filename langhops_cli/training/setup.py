@@ -1,0 +1,129 @@
+"""From a recipe to what the loop works with: the model of a stage, its optimizer groups, what the run records."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import TypeAdapter, ValidationError
+
+from langhops_cli.checkpoint.build import build_model
+from langhops_cli.checkpoint.folder import WEIGHTS, fill_model, read_config, read_tensors
+from langhops_cli.data.index import PreparedDataset
+from langhops_cli.errors import USAGE, UserError
+from langhops_cli.model.configuration import ModelConfig
+from langhops_cli.model.langhops import LangHOPSModel
+from langhops_cli.training.recipe import Recipe
+
+
+def model_config(recipe: Recipe) -> ModelConfig:
+    """The preset with the recipe's changes, with the part branch where the stage trains parts.
+
+    Raises:
+        UserError: a value does not fit its key.
+    """
+    section = recipe.model
+    tree = _merge(ModelConfig.preset(section.preset).to_dict(), section.overrides) | {"level": recipe.stage.level}
+    try:
+        return TypeAdapter(ModelConfig).validate_python(tree)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(map(str, ("model", *first["loc"])))
+        raise UserError(f"{key} = {first['input']!r}: {first['msg'].lower()}", code=USAGE) from None
+
+
+def build_stage(recipe: Recipe, config: ModelConfig, init: Path | None) -> tuple[LangHOPSModel, list[str]]:
+    """Build the model of a stage, filled from a checkpoint where one is given, with what it trains set to train.
+
+    Args:
+        recipe: says the stage.
+        config: of the model.
+        init: a checkpoint of stage 1 or 2, or None for the base models alone.
+
+    Returns:
+        The model, and lines that say what its weights came from.
+
+    Raises:
+        UserError: the checkpoint does not fit the model.
+    """
+    torch.manual_seed(recipe.seed)
+    said = []
+    if init is not None:
+        read_config(init)
+        tensors = read_tensors(init)
+    model = build_model(config, pretrained=init is None)
+    if init is not None:
+        missing = fill_model(model, tensors, source=init / WEIGHTS, may_miss=_in_part_branch)
+        said.append(f"weights from {init}" + f"; {len(missing)} tensors of the part branch start new" * bool(missing))
+        if missing and recipe.stage.init_part_decoder == "objects":
+            said.append(f"part decoder starts as the object decoder ({copy_decoder(model)} tensors)")
+    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    frozen = sum(parameter.numel() for parameter in model.parameters() if not parameter.requires_grad)
+    said.append(f"{trained / 1e6:.1f} M parameters are trained, {frozen / 1e6:.1f} M are frozen")
+    return model, said
+
+
+def _in_part_branch(name: str) -> bool:
+    return name.startswith("part_branch.")
+
+
+def copy_decoder(model: LangHOPSModel) -> int:
+    """Start the part decoder as the object decoder, in all tensors that agree in name and shape.
+
+    Returns:
+        How many tensors were copied.
+    """
+    if model.part_branch is None:
+        return 0
+    source = model.object_decoder.state_dict()
+    target = model.part_branch.decoder.state_dict()
+    shared = [name for name in target if name in source and source[name].shape == target[name].shape]
+    with torch.no_grad():
+        for name in shared:
+            target[name].copy_(source[name])
+    return len(shared)
+
+
+def open_datasets(recipe: Recipe, root: Path) -> list[PreparedDataset]:
+    """The training sets of a recipe, in its order.
+
+    Raises:
+        UserError: one is not prepared.
+    """
+    return [PreparedDataset(root / item.name, item.split) for item in recipe.data.train]
+
+
+def run_metadata(recipe: Recipe, config: ModelConfig, datasets: list[PreparedDataset]) -> dict[str, Any]:
+    """What a checkpoint of the run says of itself, beside the model's configuration."""
+    data = {
+        item.name: {"split": item.split, "pictures": len(dataset), "fingerprint": dataset.fingerprint}
+        for item, dataset in zip(recipe.data.train, datasets, strict=True)
+    }
+    return {
+        "preprocessing": config.to_dict()["preprocessing"],
+        "vocabulary": merge_trees(dataset.vocabulary.to_dict() for dataset in datasets),
+        "data": data,
+        "recipe": recipe.to_dict(),
+    }
+
+
+def merge_trees(trees: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """One tree with the names of all, each name's parts together; the first of two leaves stays."""
+    merged: dict[str, Any] = {}
+    for tree in trees:
+        for name, below in tree.items():
+            if isinstance(merged.get(name), Mapping) and isinstance(below, Mapping):
+                merged[name] = merge_trees([merged[name], below])
+            elif merged.get(name) is None:
+                merged[name] = below
+    return merged
+
+
+def _merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in changes.items():
+        below = merged.get(key)
+        merged[key] = _merge(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
+    return merged
