@@ -14,10 +14,10 @@ from statistics import median
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-import torch  # noqa: E402 (the variable above must be set before)
+import torch
 
-from langhops_cli.data.pictures import read_picture  # noqa: E402
-from langhops_cli.prediction.predictor import Predictor  # noqa: E402
+from langhops_cli.data.pictures import read_picture
+from langhops_cli.prediction.predictor import Predictor
 
 SIDE = 640
 

@@ -1,5 +1,6 @@
 """What holds for the repository as a whole: layers, style, size, secrets, and what README promises."""
 
+import ast
 import json
 import re
 import shutil
@@ -129,3 +130,26 @@ def test_the_bounds_of_torch_keep_pip_off_a_larger_build(repository):
     project = tomllib.loads((repository / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert "torch>=2.6,<2.14" in project["dependencies"]
     assert not [name for name in project["dependencies"] if name.startswith(("torchvision", "timm"))]
+
+
+def test_every_library_that_is_imported_is_a_declared_dependency(repository):
+    project = tomllib.loads((repository / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    declared = {re.split(r"[<>=\[ ]", name)[0].replace("-", "_") for name in project["dependencies"]}
+    imported = set()
+    for path in (repository / "langhops_cli").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                imported.add(node.module.partition(".")[0])
+    distributions = {"PIL": "pillow", "yaml": "pyyaml"}
+    libraries = {distributions.get(name, name) for name in imported - sys.stdlib_module_names - {"langhops_cli"}}
+    assert {"torch", "typer"} <= libraries
+    assert libraries - declared == set()
+
+
+def test_the_files_that_the_readme_shows_exist(repository):
+    readme = (repository / "README.md").read_text(encoding="utf-8")
+    links = [link for link in re.findall(r"\]\(([^)#]+)\)", readme) if "://" not in link]
+    assert len(links) >= 3
+    assert [link for link in links if not (repository / link).exists()] == []

@@ -13,7 +13,11 @@ from typer.core import TyperGroup
 
 from langhops_cli import __version__
 from langhops_cli.cli.console import print_error, say
+from langhops_cli.cli.evaluate import evaluate
 from langhops_cli.cli.hierarchy import hierarchy
+from langhops_cli.cli.predict import predict
+from langhops_cli.cli.prepare import prepare
+from langhops_cli.cli.train import train_stage1, train_stage2
 from langhops_cli.errors import DATA, UserError
 
 INTERRUPTED = 130
@@ -69,6 +73,11 @@ def _tell(error: Exception) -> int:
 
 
 app = Typer(name="langhops", cls=Commands, rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)
+app.add_typer(prepare, name="prepare")
+app.command("train-stage1")(train_stage1)
+app.command("train-stage2")(train_stage2)
+app.command("eval")(evaluate)
+app.command("predict")(predict)
 app.add_typer(hierarchy, name="hierarchy")
 
 
@@ -81,7 +90,9 @@ def _print_version(wanted: bool) -> None:
 @app.callback(invoke_without_command=True)
 def langhops(
     context: Context,
-    version: Annotated[bool, Option("--version", callback=_print_version, is_eager=True, help="Show the version.")] = False,
+    version: Annotated[
+        bool, Option("--version", callback=_print_version, is_eager=True, help="Show the version.")
+    ] = False,
     debug: Annotated[bool, Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> None:
     """Find objects and their parts in pictures, by names of your choice.

@@ -99,6 +99,7 @@ class PreparedDataset:
         image = read_picture(path, longest=longest)
         _check_size(path, image.size, (row["width"], row["height"]))
         height, width = image.height, image.width
+        reduced = (height, width) != (row["height"], row["width"])
         objects: list[SampleInstance] = []
         parts: list[SampleInstance] = []
         place: dict[int, int] = {}
@@ -113,12 +114,13 @@ class PreparedDataset:
                 continue
             rle = {"size": [row["height"], row["width"]], "counts": counts}
             mask = masks.decode(rle, height=height, width=width)
-            if not mask.any():
+            if reduced and not mask.any():
                 continue
+            box = box_of(mask) if reduced else masks.box_xyxy(rle)
             instances = parts if level else objects
             if not level:
                 place[number] = len(objects)
-            instances.append(SampleInstance(label, mask, box_of(mask), place.get(row["parent"][number], -1)))
+            instances.append(SampleInstance(label, mask, box, place.get(row["parent"][number], -1)))
         return Sample(
             name=str(path),
             image=image,

@@ -107,6 +107,12 @@ def box_xywh(rle: Rle) -> list[float]:
     return [float(value) for value in coco_mask.toBbox(rle)]
 
 
+def box_xyxy(rle: Rle) -> tuple[float, float, float, float]:
+    """Box around a mask: left, top, right, bottom in pixels."""
+    left, top, width, height = box_xywh(rle)
+    return left, top, left + width, top + height
+
+
 def share_inside(parts: Sequence[Rle], objects: Sequence[Rle]) -> np.ndarray:
     """How much of each part lies in each object.
 
@@ -118,11 +124,20 @@ def share_inside(parts: Sequence[Rle], objects: Sequence[Rle]) -> np.ndarray:
 
 
 def decode(rle: Rle, *, height: int, width: int) -> np.ndarray:
-    """Decode run lengths to (height, width) uint8 0/1, picking the nearest pixels where that is smaller."""
+    """Decode run lengths to (height, width) uint8 0/1, picking the nearest pixels where that is smaller.
+
+    The array lies column by column in memory, as run lengths do; turning it round would cost more than decoding.
+    """
     mask = coco_mask.decode(rle)
     if mask.shape == (height, width):
-        return np.ascontiguousarray(mask)
-    return np.ascontiguousarray(mask[centres(mask.shape[0], height)][:, centres(mask.shape[1], width)])
+        return mask
+    return pick(mask, centres(mask.shape[0], height), centres(mask.shape[1], width))
+
+
+def pick(mask: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """The mask at these rows and columns, (rows, columns)."""
+    # Whole columns are copied first, which is one block of memory each in a decoded mask.
+    return mask.T[columns].take(rows, axis=1).T
 
 
 def centres(source: int, target: int) -> np.ndarray:

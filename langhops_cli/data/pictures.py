@@ -74,7 +74,8 @@ def _explain(path: Path, error: Exception) -> str:
         return f"{path} is not a picture that can be read; take it out or convert it to JPEG or PNG."
     if "truncated" in str(error) or isinstance(error, EOFError):
         return f"{path} is cut off after {size:,} bytes; take it out or give a whole file."
-    return f"{path} cannot be read ({str(error).splitlines()[0] if str(error) else type(error).__name__}); give a whole file."
+    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return f"{path} cannot be read ({reason}); give a whole file."
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -143,7 +144,7 @@ def to_canvas(images: Sequence[np.ndarray]) -> Pictures:
     """
     sizes = [image.shape[:2] for image in images]
     height, width = (-(-max(side) // CANVAS_STEP) * CANVAS_STEP for side in zip(*sizes, strict=True))
-    pixels = torch.zeros(len(images), 3, height, width, dtype=torch.uint8)
+    pixels = np.zeros((len(images), 3, height, width), dtype=np.uint8)
     for canvas, image, (h, w) in zip(pixels, images, sizes, strict=True):
-        canvas[:, :h, :w] = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
-    return Pictures(pixels, torch.tensor(sizes, dtype=torch.int64).reshape(-1, 2))
+        canvas[:, :h, :w] = image.transpose(2, 0, 1)
+    return Pictures(torch.from_numpy(pixels), torch.tensor(sizes, dtype=torch.int64))

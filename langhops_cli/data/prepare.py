@@ -6,11 +6,11 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from PIL import ExifTags, Image
 
@@ -26,8 +26,18 @@ from langhops_cli.vocabulary import Vocabulary
 FORMAT = 1
 """Version of what is written; a set of another version is prepared again."""
 
-Progress = Callable[[str, int, int], None]
-"""Told what is being done, how far it is, and how much there is."""
+Item = TypeVar("Item")
+
+
+class Track(Protocol):
+    """Goes through items and shows how far it is."""
+
+    def __call__(self, items: Iterable[Item], *, label: str, total: int) -> Iterable[Item]: ...
+
+
+def quietly(items: Iterable[Item], *, label: str, total: int) -> Iterable[Item]:
+    """Go through items and show nothing."""
+    return items
 
 
 def prepared_folder(data_root: Path | None, name: str) -> Path:
@@ -47,23 +57,21 @@ def prepared_folder(data_root: Path | None, name: str) -> Path:
 
 
 def prepare(
-    records: SourceRecords,
+    read: Callable[[Path], SourceRecords],
     folder: Path,
     *,
-    options: dict[str, Any],
+    inputs: dict[str, Any],
     union: bool = False,
-    fill: Callable[[Path], None] | None = None,
-    progress: Progress | None = None,
+    track: Track = quietly,
 ) -> tuple[dict[str, Any], bool]:
     """Write a prepared set, unless the very same one is there.
 
     Args:
-        records: what the reader found; its splits are changed.
+        read: gives the records of the source; it is handed the folder being written, for pictures of its own.
         folder: where the set shall lie.
-        options: what the user asked for; a set made of the same source with the same options is left as it is.
+        inputs: all that decides the outcome, as JSON has it; a set made of the same inputs is left as it is.
         union: make the object instance of the parts where a picture shows only parts.
-        fill: writes further files into the new folder, such as generated pictures, before the pictures are checked.
-        progress: told how far the checks are.
+        track: shows how far the check of the pictures is.
 
     Returns:
         The report, and whether anything was written.
@@ -71,26 +79,22 @@ def prepare(
     Raises:
         UserError: no picture or no instance is left, an object has parts but no mask, or the folder holds other things.
     """
-    inputs = {"format": FORMAT, "kind": records.kind, "options": options, "source": source_digest(records)}
+    inputs = {"format": FORMAT, **inputs, "union": union}
     ready = _read_report(folder)
-    if ready is not None and ready.get("inputs") == inputs:
+    if ready is not None and ready["inputs"] == inputs:
         return ready, False
     if folder.exists() and ready is None:
         raise UserError(f"{folder} exists and is no prepared set; choose another --name or --data-root.", code=DATA)
     with written_beside(folder) as partial:
-        if fill is not None:
-            fill(partial)
-        report = _build(records, partial, name=folder.name, union=union, progress=progress)
+        report = _build(read(partial), partial, name=folder.name, union=union, track=track)
         report["inputs"] = inputs
         _write_json(partial / "report.json", report, indent=1)
     return report, True
 
 
-def _build(
-    records: SourceRecords, partial: Path, *, name: str, union: bool, progress: Progress | None
-) -> dict[str, Any]:
+def _build(records: SourceRecords, partial: Path, *, name: str, union: bool, track: Track) -> dict[str, Any]:
     for split in records.splits:
-        check_pictures(split, partial, progress)
+        check_pictures(split, partial, track)
     if not union:
         _refuse_lone_parts(records)
     parents = [assign_parents(split, union=union) for split in records.splits]
@@ -136,13 +140,13 @@ def _refuse_lone_parts(records: SourceRecords) -> None:
                 )
 
 
-def check_pictures(split: SplitRecords, folder: Path, progress: Progress | None = None) -> None:
+def check_pictures(split: SplitRecords, folder: Path, track: Track = quietly) -> None:
     """Open every picture; leave out, with the reason, those that are missing, unreadable or of another size.
 
     Args:
         split: changed in place.
         folder: what a relative image root is relative to.
-        progress: told how far it is.
+        track: shows how far it is.
 
     Raises:
         UserError: no picture is left.
@@ -151,18 +155,17 @@ def check_pictures(split: SplitRecords, folder: Path, progress: Progress | None 
     kept = []
     with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
         faults = pool.map(lambda picture: _picture_fault(root / picture.file_name, picture), split.pictures)
-        for number, (picture, fault) in enumerate(zip(split.pictures, faults, strict=True), start=1):
+        label, total = f"{split.name} pictures", len(split.pictures)
+        for picture, fault in track(zip(split.pictures, faults, strict=True), label=label, total=total):
             if fault is None:
                 kept.append(picture.id)
             else:
                 split.drops.add(fault, picture.file_name)
-            if progress is not None:
-                progress(f"checking {split.name} pictures", number, len(split.pictures))
     if split.pictures and not kept:
-        fault = split.drops.to_list(1)[0]
+        reason = split.drops.to_list(1)[0]["reason"]
         raise UserError(
             f"none of the {len(split.pictures)} pictures of {split.name} below {root} can be used "
-            f"({fault['reason']}: {split.pictures[0].file_name}); check --images.",
+            f"({reason}: {split.pictures[0].file_name}); check --images.",
             code=DATA,
         )
     split.keep_pictures(kept)

@@ -10,7 +10,7 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image, ImageEnhance
 
-from langhops_cli.data.masks import centres
+from langhops_cli.data.masks import centres, pick
 from langhops_cli.data.sample import Box, Sample, SampleInstance, box_of
 from langhops_cli.vocabulary import Vocabulary
 
@@ -64,10 +64,12 @@ def resize_sample(sample: Sample, height: int, width: int, *, window: Window | N
     least = 1 if window is None else LEAST_AREA
 
     def move(item: SampleInstance) -> SampleInstance | None:
+        box = _move_box(item.box, 1 / x_scale, 1 / y_scale, (left, top, right, bottom))
         if item.mask is None:
-            box = _move_box(item.box, 1 / x_scale, 1 / y_scale, (left, top, right, bottom))
             return replace(item, box=box) if (box[2] - box[0]) * (box[3] - box[1]) >= least else None
-        mask = item.mask[rows[:, None], columns]
+        if box[0] >= box[2] or box[1] >= box[3]:
+            return None
+        mask = pick(item.mask, rows, columns)
         return replace(item, mask=mask, box=box_of(mask)) if int(mask.sum()) >= least else None
 
     return _map_instances(replace(sample, image=image), move)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from langhops_cli.checkpoint.files import write_text, write_whole
-from langhops_cli.evaluation.instance_ap import InstanceAP, Levels, NameScores, Scores
+from langhops_cli.evaluation.instance_ap import InstanceAP, Levels, NameScores
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -139,16 +139,14 @@ class Report:
             console.print(_name_table(self.figures.per_name))
 
     def _table(self) -> Table:
-        from rich.table import Table
-        from rich.text import Text
-
-        title = f"{self.dataset.name} {self.dataset.split}: {self.dataset.scored:,} pictures, AP in percent"
-        table = Table(title=Text(title), title_justify="left", title_style="bold")
-        for column in ("", "level", "names", "instances", "AP", "AP50", "AP75", "small", "medium", "large", "recall50"):
-            table.add_column(column, justify="left" if column in ("", "level") else "right")
+        count = f"{self.dataset.scored:,} picture" + ("" if self.dataset.scored == 1 else "s")
+        title = f"{self.dataset.name} {self.dataset.split}: {count}, AP in percent"
+        columns = ("names", "instances", "AP", "AP50", "AP75", "small", "medium", "large", "R50")
+        table = _new_table(title, words=("",), figures=columns)
         for kind, levels in (("mask", self.figures.mask), ("box", self.figures.box)):
             if levels is not None:
                 _add_levels(table, kind, levels)
+        table.caption = "R50: share of the annotated instances that were found at IoU 0.5"
         return table
 
 
@@ -169,24 +167,41 @@ def percent(share: float | None) -> str:
 
 
 def _add_levels(table: Table, kind: str, levels: Levels) -> None:
-    rows: list[tuple[str, Scores]] = [("obj", levels.obj), ("part", levels.part), ("all", levels.all)]
-    for number, (level, scores) in enumerate(rows):
+    rows = (("obj", levels.obj), ("part", levels.part), ("all", levels.all))
+    for level, scores in rows:
         shares = (scores.ap, scores.ap50, scores.ap75, scores.small, scores.medium, scores.large, scores.recall50)
         counts = (f"{scores.names:,}", f"{scores.instances:,}")
-        table.add_row(
-            "" if number else kind, level, *counts, *map(percent, shares), end_section=number == len(rows) - 1
-        )
+        table.add_row(f"{kind} {level}", *counts, *map(percent, shares), end_section=level == "all")
 
 
 def _name_table(rows: Sequence[NameScores]) -> Table:
-    from rich.table import Table
     from rich.text import Text
 
-    table = Table(title="Each name, AP in percent", title_justify="left", title_style="bold")
-    for column in ("name", "level", "instances", "results", "mask AP", "mask AP50", "box AP", "box AP50"):
-        table.add_column(column, justify="left" if column in ("name", "level") else "right")
+    columns = ("instances", "results", "AP", "AP50", "box AP", "box AP50")
+    table = _new_table("Each name, AP in percent", words=("name", "level"), figures=columns)
     for row in rows:
         counts = (f"{row.instances:,}", f"{row.results:,}")
         shares = (row.mask_ap, row.mask_ap50, row.box_ap, row.box_ap50)
+        # As text: a name with brackets is no markup.
         table.add_row(Text(row.name), row.level, *counts, *map(percent, shares))
+    return table
+
+
+def _new_table(title: str, *, words: Sequence[str], figures: Sequence[str]) -> Table:
+    """A table without vertical lines, so that it fits 80 columns; figures stand to the right."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(
+        title=Text(title, style="bold"),
+        title_justify="left",
+        caption_justify="left",
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+    )
+    for name in words:
+        table.add_column(name, justify="left", no_wrap=name != "name")
+    for name in figures:
+        table.add_column(name, justify="right", no_wrap=True)
     return table

@@ -158,7 +158,7 @@ PRESETS = {
             denoising_queries=40,
             dense_auxiliary=True,
         ),
-        hierarchy=HierarchyConfig(num_kept=10, max_queries=192),
+        hierarchy=HierarchyConfig(num_kept=10, max_queries=128),
         refiner=RefinerConfig(base=MINILM, softcap=None),
         preprocessing=PreprocessingConfig(shortest=320, longest=512),
     ),

@@ -327,8 +327,8 @@ class Delimiters(nn.Module):
         self.width = max(map(len, ids))
         padded = [[*row, *[0] * (self.width - len(row))] for row in ids]
         real = [[i < len(row) for i in range(self.width)] for row in ids]
-        self.register_buffer("ids", torch.tensor(padded, dtype=torch.long).view(len(ids), -1), persistent=False)
-        self.register_buffer("valid", torch.tensor(real, dtype=torch.bool).view(len(ids), -1), persistent=False)
+        self.register_buffer("ids", torch.tensor(padded, dtype=torch.long), persistent=False)
+        self.register_buffer("valid", torch.tensor(real, dtype=torch.bool), persistent=False)
 
     def rows(self, ranks: Tensor) -> tuple[Tensor, Tensor]:
         """For each of K ranks the places of its tokens in `ids` flattened, and which of them are real, (K, width)."""
@@ -378,4 +378,5 @@ def _set_softcap(language_model: PreTrainedModel, softcap: float | None) -> None
     for layer in layers:
         layer.attn_logit_softcapping = softcap
     language_model.config.attn_logit_softcapping = softcap
-    language_model.set_attn_implementation("sdpa" if softcap is None else "eager")
+    # without a softcap PyTorch's fused attention fits, though transformers does not offer it for these models
+    language_model.config._attn_implementation = "sdpa" if softcap is None else "eager"

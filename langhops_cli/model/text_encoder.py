@@ -45,7 +45,9 @@ class TextEncoder(nn.Module):
 
     lang_projection: nn.Parameter
 
-    def __init__(self, *, encoder: PreTrainedModel, tokenizer: Any, width: int, query_dim: int, trainable: bool) -> None:
+    def __init__(
+        self, *, encoder: PreTrainedModel, tokenizer: Any, width: int, query_dim: int, trainable: bool
+    ) -> None:
         super().__init__()
         self.encoder = encoder.requires_grad_(trainable)
         self.teacher = copy.deepcopy(encoder).requires_grad_(False) if trainable else None

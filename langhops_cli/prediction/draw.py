@@ -43,11 +43,12 @@ def draw_overlay(image: Image.Image, prediction: Prediction, *, names: Sequence[
         ValueError: the picture is not of the prediction's size.
     """
     if (image.height, image.width) != tuple(prediction.size):
-        raise ValueError(f"{prediction.picture}: picture {image.size[::-1]}, prediction {tuple(prediction.size)}")
+        given, wanted = (f"{width} x {height}" for height, width in ((image.height, image.width), prediction.size))
+        raise ValueError(f"{prediction.picture}: the picture is {given}, the prediction is of one of {wanted} pixels")
     size = overlay_size(image.size)
     canvas = np.asarray(image.convert("RGB").resize(size, Image.Resampling.LANCZOS), dtype=np.float32).copy()
     colours = colours_of([*names, *(found.name for found in prediction)])
-    line = max(1.2, math.sqrt(size[0] * size[1]) / 380)
+    line = max(1.6, math.sqrt(size[0] * size[1]) / 320)
     with_parts = {found.parent for found in prediction}
     shapes = [Shape.of(found, size, margin=math.ceil(3 * line) + 6) for found in prediction]
     # Large ones first, so that small parts lie on top.
@@ -112,7 +113,7 @@ class Shape:
     def blurred(self, radius: float) -> NDArray[np.float32]:
         """The shares in 0..1, smoothed by this many pixels."""
         smooth = Image.fromarray(self.shares).filter(ImageFilter.GaussianBlur(radius))
-        return np.asarray(smooth, dtype=np.float32) / 255
+        return np.asarray(smooth, dtype=np.float32) / np.float32(255)
 
     def middle(self) -> tuple[float, float]:
         """A point on the overlay, x and y, where the shape is thick: there a name reads best."""

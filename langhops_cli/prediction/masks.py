@@ -89,8 +89,8 @@ def to_original(logits: Tensor, size: tuple[int, int], original: tuple[int, int]
     positive = cells > 0
     if not positive.any():
         return mask
-    rows, low_y, high_y, share_y = _neighbours(positive.any(1), size[0], original[0])
-    columns, low_x, high_x, share_x = _neighbours(positive.any(0), size[1], original[1])
+    rows, low_y, high_y, share_y = _neighbours(np.logical_or.reduce(positive, axis=1), size[0], original[0])
+    columns, low_x, high_x, share_x = _neighbours(np.logical_or.reduce(positive, axis=0), size[1], original[1])
     tall = cells[low_y] + (cells[high_y] - cells[low_y]) * share_y[:, None]
     full = tall[:, low_x] + (tall[:, high_x] - tall[:, low_x]) * share_x
     mask[rows, columns] = full > 0

@@ -32,9 +32,11 @@ class PictureOutput:
 
     Args:
         objects: logits (Q, Co), boxes (Q, 4), masks (Q, h, w) of the real object queries.
-        kept: positions of the kept objects among them, (K,); kept_classes, kept_logits: (K,).
-        parts: the same of the real part queries, (M, ...); None when no parts were looked for.
-        parent: index into `kept` of each part query, (M,); name: its own candidate part name, (M,).
+        kept: positions of the kept objects among them, (K,).
+        kept_classes, kept_logits: name and logit of each kept object, (K,).
+        parts: the same as `objects` of the real part queries, (M, ...); None when no parts were looked for.
+        parent: index into `kept` of each part query, (M,).
+        name: its own candidate part name, (M,); -1 for a query that has none, which is scored on all names.
         size: height and width on the canvas; original: as the picture came.
     """
 
@@ -191,10 +193,9 @@ def _object_candidates(picture: PictureOutput, min_score: float) -> Candidates:
 
 def _part_likelihood(parts: Predictions, own_name: Tensor, scoring: PartScoring) -> tuple[Tensor, Tensor]:
     """Likelihood and name of each part query, (M,) and (M,)."""
-    if scoring == "open":
-        best = parts.logits.max(1)
-        return best.values.sigmoid(), best.indices
-    return parts.logits.gather(1, own_name[:, None]).squeeze(1).sigmoid(), own_name
+    best = parts.logits.argmax(1)
+    name = best if scoring == "open" else torch.where(own_name < 0, best, own_name)
+    return parts.logits.gather(1, name[:, None]).squeeze(1).sigmoid(), name
 
 
 def _part_candidates(
@@ -306,8 +307,8 @@ def _pair_likelihood(picture: PictureOutput, scoring: PartScoring, hierarchical:
     assert picture.objects.masks is not None
     likelihood = picture.parts.logits.sigmoid()
     if scoring == "tied":
-        own = torch.zeros_like(likelihood, dtype=torch.bool).scatter_(1, picture.name[:, None], True)
-        likelihood = likelihood * own
+        names = torch.arange(likelihood.shape[1], device=likelihood.device)
+        likelihood = likelihood * ((picture.name[:, None] == names) | (picture.name[:, None] < 0))
     if hierarchical:
         quality = mask_quality(picture.objects.masks[picture.kept].float())
         likelihood = likelihood * (picture.kept_logits.sigmoid() * quality).sqrt()[picture.parent][:, None]

@@ -15,7 +15,7 @@ from langhops_cli.checkpoint.folder import config_of, load_checkpoint, read_conf
 from langhops_cli.data.pictures import read_picture, to_canvas
 from langhops_cli.data.transforms import fit
 from langhops_cli.errors import DATA, ENVIRONMENT, UserError
-from langhops_cli.model.configuration import ModelConfig
+from langhops_cli.model.configuration import ModelConfig, PreprocessingConfig
 from langhops_cli.model.langhops import LangHOPSModel
 from langhops_cli.model.structures import VocabularyBatch
 from langhops_cli.prediction.postprocess import PartScoring, picture_output, predict_instances
@@ -27,6 +27,8 @@ Picture = str | Path | Image.Image | NDArray[np.uint8]
 
 EMBEDDED = "mini"
 """Folder of the checkpoint that comes with the package, below the assets."""
+SHORTEST = 32
+"""Pixels that the shorter side of a picture has at least when the model sees it."""
 _REMEMBERED = 8
 """Vocabularies whose tables are kept."""
 
@@ -122,7 +124,7 @@ class Predictor:
         parsed = vocabulary if isinstance(vocabulary, Vocabulary) else parse_vocabulary(vocabulary)
         titles = names or [str(image) if isinstance(image, str | Path) else "" for image in images]
         pictures = [_as_picture(image) for image in images]
-        canvas = to_canvas([self._resized(picture) for picture in pictures])
+        canvas = to_canvas([resize(picture, self.config.preprocessing) for picture in pictures])
         sizes = [(int(height), int(width)) for height, width in canvas.sizes.tolist()]
         with torch.inference_mode():
             output = self.model(canvas.to(self.device), self._table(parsed, len(images)))
@@ -140,12 +142,6 @@ class Predictor:
                 for index, picture in enumerate(pictures)
             ]
 
-    def _resized(self, picture: Image.Image) -> NDArray[np.uint8]:
-        limits = self.config.preprocessing
-        size = fit(picture.size, limits.shortest, limits.longest)
-        resized = picture if size == picture.size else picture.resize(size, Image.Resampling.BILINEAR)
-        return np.asarray(resized)
-
     def _table(self, vocabulary: Vocabulary, batch: int) -> VocabularyBatch:
         key = vocabulary, batch
         if key not in self._tables:
@@ -155,6 +151,17 @@ class Predictor:
             table = VocabularyBatch.of([vocabulary] * batch, queries_per_part=repeats)
             self._tables[key] = table.to(self.device)
         return self._tables[key]
+
+
+def resize(picture: Image.Image, limits: PreprocessingConfig) -> NDArray[np.uint8]:
+    """Bring a picture to the size the model wants, (h, w, 3) uint8: larger or smaller in the same shape.
+
+    Only a picture so long that its shorter side would become less than a cell of the coarser maps is stretched.
+    """
+    height, width = fit((picture.height, picture.width), limits.shortest, limits.longest)
+    size = max(width, SHORTEST), max(height, SHORTEST)
+    resized = picture if size == picture.size else picture.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0)
+    return np.asarray(resized)
 
 
 def checkpoint_folder(checkpoint: str | Path | None) -> Path:

@@ -21,7 +21,7 @@ from langhops_cli.training.logging import TrainingLog
 from langhops_cli.training.optimizer import build_optimizer, parameter_groups, rate_factor
 from langhops_cli.training.recipe import Recipe
 from langhops_cli.training.resume import ResumeState, settle_recipe
-from langhops_cli.training.setup import build_stage, model_config, open_datasets, run_metadata
+from langhops_cli.training.setup import batches, build_stage, model_config, open_datasets, run_metadata
 
 if TYPE_CHECKING:
     from langhops_cli.data.collate import Batch
@@ -68,7 +68,7 @@ class Run:
             )
         except NonFiniteCost as error:
             raise self._diverged(str(error), batch, number) from error
-        values = {name: float(value) for name, value in losses.items()}
+        values = dict(zip(losses, torch.stack(list(losses.values())).detach().tolist(), strict=True))
         guilty = [name for name, value in values.items() if not math.isfinite(value)]
         if guilty:
             raise self._diverged(f"the loss {guilty[0]} is {values[guilty[0]]}", batch, number)
@@ -130,7 +130,7 @@ def train(recipe: Recipe, *, folder: Path, data_root: Path, init: Path | None = 
             log.say(line)
         if done:
             log.say(f"going on after step {done} of {steps}")
-        return repeat(run, batches(recipe, datasets, first=done), done=done, interruption=interruption, log=log)
+        return repeat(run, batches(recipe, config, datasets, first=done), done=done, interruption=interruption, log=log)
 
 
 def repeat(

@@ -55,16 +55,17 @@ class DataSection(Section):
     train: list[TrainSet] = Field(min_length=1)
     val: list[str] = []
     image_size: int = Field(default=320, ge=64)
-    jitter: tuple[float, float] | None = (0.5, 1.5)
-    colour_jitter: float = Field(default=0.2, ge=0, lt=1)
+    jitter: tuple[float, float] = (0.6, 1.6)
+    flip: float = Field(default=0.5, ge=0, le=1)
+    colour: float = Field(default=0.3, ge=0, lt=1)
     batch: int = Field(default=2, ge=1)
     workers: int = Field(default=1, ge=0)
-    max_names: int = Field(default=100, ge=1)
+    max_names: int = Field(default=300, ge=1)
 
     @model_validator(mode="after")
     def _check_jitter(self) -> Self:
-        if self.jitter is not None and not 0 < self.jitter[0] <= self.jitter[1]:
-            raise ValueError("jitter is the smallest and the largest scale, both above 0")
+        if not 0 < self.jitter[0] <= self.jitter[1]:
+            raise ValueError("jitter is the smallest and the largest scale, above 0")
         return self
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from langhops_cli.checkpoint.build import build_model
 from langhops_cli.checkpoint.folder import WEIGHTS, fill_model, read_config, read_tensors
 from langhops_cli.data.index import PreparedDataset
+from langhops_cli.data.mixture import TrainingLoader, training_loader
 from langhops_cli.errors import USAGE, UserError
 from langhops_cli.model.configuration import ModelConfig
 from langhops_cli.model.langhops import LangHOPSModel
@@ -95,7 +96,28 @@ def open_datasets(recipe: Recipe, root: Path) -> list[PreparedDataset]:
     return [PreparedDataset(root / item.name, item.split) for item in recipe.data.train]
 
 
-def run_metadata(recipe: Recipe, config: ModelConfig, datasets: list[PreparedDataset]) -> dict[str, Any]:
+def batches(
+    recipe: Recipe, config: ModelConfig, datasets: Sequence[PreparedDataset], *, first: int
+) -> TrainingLoader:
+    """The batches of a run from step `first` on; each depends on the recipe and on its step alone."""
+    data = recipe.data
+    return training_loader(
+        [(dataset, item.ratio) for dataset, item in zip(datasets, data.train, strict=True)],
+        batch_size=data.batch,
+        size=data.image_size,
+        jitter=data.jitter,
+        flip=data.flip,
+        colour=data.colour,
+        seed=recipe.seed,
+        workers=data.workers,
+        start_step=first,
+        steps=recipe.schedule.steps,
+        queries_per_part=config.hierarchy.queries_per_part,
+        max_names=data.max_names,
+    )
+
+
+def run_metadata(recipe: Recipe, config: ModelConfig, datasets: Sequence[PreparedDataset]) -> dict[str, Any]:
     """What a checkpoint of the run says of itself, beside the model's configuration."""
     data = {
         item.name: {"split": item.split, "pictures": len(dataset), "fingerprint": dataset.fingerprint}

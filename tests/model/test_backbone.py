@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 from torch.testing import assert_close
 
 from langhops_cli.checkpoint.base_models import build_random, load_efficientnet_lite0

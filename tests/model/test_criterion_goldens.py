@@ -43,7 +43,9 @@ class Stored:
             ],
             num_names=names,
         )
-        self.loss = {key.split(".")[3]: value for key, value in tensors.items() if key.startswith(f"loss.{level}.{output}.loss")}
+        self.loss = {
+            key.split(".")[3]: value for key, value in tensors.items() if key.startswith(f"loss.{level}.{output}.loss")
+        }
         self.mask_points = tensors[f"loss.{level}.{output}.mask_points"]
         for name in ("match_points", "match_cost", "match_query", "match_target"):
             setattr(self, name, [tensors[f"loss.{level}.{output}.{name}.{b}"] for b in range(2)])

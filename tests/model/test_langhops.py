@@ -140,7 +140,7 @@ def test_no_parts_and_one_object_of_many_parts(mini, vocabulary):
     output = mini(canvas([SMALL], 192, 128), VocabularyBatch.of([parse_vocabulary(vocabulary)]))
     assert output.objects.final.logits.isfinite().all() and output.parts.final.boxes.isfinite().all()
     queries = output.part_queries.valid.sum()
-    assert queries == (0 if vocabulary == "dog" else 192)  # 10 objects of 40 parts, cut off at the limit
+    assert queries == (0 if vocabulary == "dog" else 128)  # 10 objects of 40 parts, cut off at the limit
 
 
 @torch.no_grad()

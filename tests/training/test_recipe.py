@@ -57,10 +57,10 @@ def test_a_value_that_does_not_fit_is_one_clear_line(override: str, message: str
 def test_overrides_are_read_as_yaml() -> None:
     recipe = load_recipe(
         MINI,
-        ["optimizer.learning_rate=3e-5", "data.jitter=null", "data.train.1.ratio=6", "model.decoder.dim=64", "seed=7"],
+        ["optimizer.learning_rate=3e-5", "data.jitter=[1, 1]", "data.train.1.ratio=6", "model.decoder.dim=64", "seed=7"],
     )
     assert recipe.optimizer.learning_rate == 3e-5
-    assert recipe.data.jitter is None
+    assert recipe.data.jitter == (1, 1)
     assert [item.ratio for item in recipe.data.train][:2] == [1, 6]
     assert recipe.model.overrides == {"decoder": {"dim": 64}}
     assert recipe.seed == 7

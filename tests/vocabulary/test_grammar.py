@@ -141,7 +141,7 @@ def test_two_thousand_names_keep_their_order():
 
 
 def random_vocabulary(rng: random.Random) -> Vocabulary:
-    letters = 'ab é狗,;:()*"@#\''
+    letters = "ab é狗,;:()*\"@#'"
 
     def names(number):
         found = {}
