@@ -15,7 +15,7 @@ from langhops_cli.model.denoising import DenoisingQueries
 from langhops_cli.model.efficientnet import EfficientNetLite0
 from langhops_cli.model.hierarchy_queries import HierarchyQueries
 from langhops_cli.model.langhops import LangHOPSModel, PartBranch
-from langhops_cli.model.mllm import LanguageRefiner, PaliGemmaImageTower, add_lora
+from langhops_cli.model.mllm import LanguageRefiner, PaliGemmaImageTower, add_lora, token_scale
 from langhops_cli.model.pixel_decoder import PixelDecoder
 from langhops_cli.model.qformer import LearnedPartQueries, QFormer
 from langhops_cli.model.query_decoder import QueryDecoder
@@ -101,7 +101,7 @@ def _part_branch(config: ModelConfig) -> PartBranch:
     decoder, hierarchy = config.decoder, config.hierarchy
     if config.refiner.kind == "mllm":
         refiner: LanguageRefiner | QFormer = _language_refiner(config.refiner, decoder.dim)
-        hidden = refiner.language_model.config.hidden_size
+        hidden, scale = refiner.hidden_dim, token_scale(refiner.language_model)
     else:
         refiner = QFormer(
             query_dim=decoder.dim,
@@ -109,7 +109,7 @@ def _part_branch(config: ModelConfig) -> PartBranch:
             num_heads=decoder.heads,
             feedforward_dim=decoder.feedforward,
         )
-        hidden = decoder.dim
+        hidden, scale = decoder.dim, 1.0
     queries: HierarchyQueries | LearnedPartQueries
     if hierarchy.source == "hierarchy":
         queries = HierarchyQueries(
@@ -118,10 +118,11 @@ def _part_branch(config: ModelConfig) -> PartBranch:
             slots=hierarchy.slots,
             max_queries=hierarchy.max_queries,
             norm=config.refiner.norm,
+            scale=scale,
         )
     else:
         queries = LearnedPartQueries(
-            num_queries=hierarchy.learned_queries, query_dim=decoder.dim, hidden_dim=hidden
+            num_queries=hierarchy.learned_queries, query_dim=decoder.dim, hidden_dim=hidden, scale=scale
         )
     return PartBranch(
         queries=queries,
@@ -140,7 +141,8 @@ def _language_refiner(refiner: RefinerConfig, query_dim: int) -> LanguageRefiner
         whole, tokenizer = base_models.load_paligemma(base.source, base.revision)
         language_model: Any = whole.language_model
         image_tower = PaliGemmaImageTower(
-            vision_tower=whole.vision_tower, projector=whole.multi_modal_projector  # type: ignore[arg-type]
+            vision_tower=whole.vision_tower,
+            projector=whole.multi_modal_projector,  # type: ignore[arg-type]
         )
     elif base.kind == "language":
         language_model, tokenizer = base_models.load_language_model(base.source, base.revision)

@@ -35,7 +35,12 @@ def model_card(record: Mapping[str, Any]) -> str:
     if vocabulary:
         lines += ["", "## Names it was trained on", "", ", ".join(sorted(vocabulary))]
     if measured := record.get("measured"):
-        lines += ["", "## Measured", "", *(f"- {name}: {value}" for name, value in measured.items())]
+        lines += ["", "## Mask AP on pictures it was not trained on", ""]
+        lines += ["| data | pictures | objects | parts | all |", "|---|---|---|---|---|"]
+        for name, row in measured.items():
+            figures = (row.get(level) for level in ("objects", "parts", "all"))
+            cells = " | ".join("-" if figure is None else str(figure) for figure in figures)
+            lines.append(f"| {name}, {row['split']} | {row['pictures']} | {cells} |")
     if versions := record.get("versions"):
         lines += ["", "## Made with", "", ", ".join(f"{name} {value}" for name, value in versions.items())]
     return "\n".join(lines) + "\n"

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -103,9 +104,24 @@ def config_of(folder: Path, metadata: Mapping[str, Any]) -> ModelConfig:
         UserError: a setting is unknown, missing or has no allowed value.
     """
     try:
-        return ModelConfig.from_dict(metadata["model"])
-    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        return check_config(metadata["model"])
+    except ValueError as error:
         raise UserError(f"{folder / CONFIG}: the model cannot be built from it: {error}", code=DATA) from None
+
+
+def check_config(tree: Mapping[str, Any]) -> ModelConfig:
+    """A model configuration from nested plain values, every one of them checked.
+
+    Raises:
+        ValueError: a key is unknown or a value does not fit; in one line that names the key.
+    """
+    config = ModelConfig.from_dict(dict(tree))
+    try:
+        return TypeAdapter(ModelConfig).validate_python(config.to_dict())
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(map(str, ("model", *first["loc"])))
+        raise ValueError(f"{key} = {first['input']!r}: {first['msg'].lower()}") from None
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], *, dtype: torch.dtype | None = None) -> None:

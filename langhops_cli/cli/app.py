@@ -20,6 +20,8 @@ from langhops_cli.cli.prepare import prepare
 from langhops_cli.cli.train import train_stage1, train_stage2
 from langhops_cli.errors import DATA, UserError
 
+ORDER = ("prepare", "train-stage1", "train-stage2", "eval", "predict", "hierarchy")
+"""The subcommands as the help lists them: in the order in which they are used."""
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
 
@@ -50,6 +52,10 @@ class Commands(TyperGroup):
                 traceback.print_exc()
             code = _tell(error)
         sys.exit(code if isinstance(code, int) else 0)
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """List the commands in the order of use, any others behind them."""
+        return sorted(super().list_commands(ctx), key=lambda name: ORDER.index(name) if name in ORDER else len(ORDER))
 
 
 def _tell(error: Exception) -> int:

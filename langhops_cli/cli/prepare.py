@@ -15,9 +15,7 @@ from langhops_cli.resources import manifests_folder
 prepare = Typer(help="Read, check and index a dataset.", rich_markup_mode=None)
 
 Json = Annotated[bool, Option("--json", help="Print the result as JSON.")]
-DataRoot = Annotated[
-    Path | None, Option(help="Folder of the prepared sets; $LANGHOPS_DATA or ./data when left out.")
-]
+DataRoot = Annotated[Path | None, Option(help="Folder of the prepared sets; $LANGHOPS_DATA or ./data when left out.")]
 Describe = Annotated[bool, Option("--describe", help="Only say what this dataset is and what must lie where.")]
 
 
@@ -67,7 +65,7 @@ def coco_parts(
     ] = False,
     exhaustive: Annotated[
         bool | None,
-        Option("--exhaustive/--not-exhaustive", help="Whether all is annotated; by default as the file says, else yes."),
+        Option("--exhaustive/--not-exhaustive", help="Whether all is annotated; else as the file says."),
     ] = None,
     describe: Describe = False,
     as_json: Json = False,
@@ -82,8 +80,8 @@ def coco_parts(
     if source is None and (train or val) is None:
         raise UserError("say where the dataset lies: --source DIR, or --train FILE and --val FILE")
     from langhops_cli.data.formats.coco_parts import read_coco_parts
-    from langhops_cli.data.prepare import prepared_folder, source_digest
     from langhops_cli.data.prepare import prepare as prepare_set
+    from langhops_cli.data.prepare import prepared_folder, source_digest
     from langhops_cli.vocabulary import parse_vocabulary
 
     source = source if source is not None else (train or val or Path()).parent
@@ -189,9 +187,9 @@ def _show(report: Mapping[str, Any], folder: Path, *, written: bool, as_json: bo
             table.add_row(title, *(f"{count(split):,}" for split in columns))
     out.print(table)
     _show_remarks(report)
-    say(f"names     {report['object_names']} objects, {report['part_names']} parts")
+    say(f"names     {report['object_names']} of objects, {report['part_names']} of parts")
     say(f"print     sha256:{report['fingerprint'][:16]}")
-    say(f"folder    {folder}" if written else f"folder    {folder} was there already, from the same source: nothing to do")
+    say(f"folder    {folder}" + ("" if written else " was there already, from the same source: nothing to do"))
 
 
 def _show_remarks(report: Mapping[str, Any]) -> None:

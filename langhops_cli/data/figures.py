@@ -85,10 +85,10 @@ def fish(draw: np.random.Generator) -> Figure:
 
 def bird(draw: np.random.Generator) -> Figure:
     """A body on two feet, with wings, a tail, and a head with a beak."""
-    lift = draw.uniform(-0.9, 0.5)
+    lift, cock = draw.uniform(-0.9, 0.5), draw.uniform(-0.06, 0.06)
     return [
         ("wing", ellipse(0.08, -0.12, 0.26, 0.08, lift - 0.5)),
-        ("tail", np.array([[0.2, -0.04], [0.48, -0.08], [0.46, 0.1], [0.2, 0.08]]) + (0, draw.uniform(-0.06, 0.06))),
+        ("tail", np.array([[0.2, -0.04], [0.48, -0.08 + cock], [0.46, 0.1 + cock], [0.2, 0.08]])),
         ("foot", limb(-0.05, 0.12, 0.24, 0.045, draw.uniform(-0.2, 0.2))),
         ("foot", limb(0.06, 0.12, 0.24, 0.045, draw.uniform(-0.2, 0.2))),
         ("body", ellipse(0, 0, 0.27, 0.16, 0.15)),
@@ -116,7 +116,8 @@ def bottle(draw: np.random.Generator) -> Figure:
     """A body that narrows to a mouth."""
     wide, neck = draw.uniform(0.11, 0.18), draw.uniform(0.05, 0.08)
     shoulder = draw.uniform(-0.2, -0.02)
-    body = [[-wide, 0.45], [-wide, shoulder], [-neck, shoulder - 0.12], [neck, shoulder - 0.12], [wide, shoulder], [wide, 0.45]]
+    left = [[-wide, 0.45], [-wide, shoulder], [-neck, shoulder - 0.12]]
+    body = [*left, *([-x, y] for x, y in reversed(left))]
     top = shoulder - draw.uniform(0.2, 0.26)
     mouth = [[-neck - 0.01, shoulder - 0.1], [-neck - 0.01, top], [neck + 0.01, top], [neck + 0.01, shoulder - 0.1]]
     return [("body", np.array(body)), ("mouth", np.array(mouth))]

@@ -1,4 +1,4 @@
-"""A prepared set as it is read in training: an Arrow index, memory-mapped, whose masks are decoded one picture at a time."""
+"""A prepared set as it is read in training: a memory-mapped Arrow index, masks decoded one picture at a time."""
 
 from __future__ import annotations
 

@@ -104,9 +104,7 @@ def _orphan(item: InstanceRecord) -> InstanceRecord:
     return InstanceRecord(item.id, item.image_id, item.object, item.part, item.rle, crowd=item.crowd)
 
 
-def _add_unions(
-    items: list[InstanceRecord], next_id: int, counts: ParentCounts
-) -> tuple[list[InstanceRecord], int]:
+def _add_unions(items: list[InstanceRecord], next_id: int, counts: ParentCounts) -> tuple[list[InstanceRecord], int]:
     present = {item.object for item in items if item.part is None}
     lone = Counter(item.object for item in items if item.part is not None and not item.crowd)
     made: dict[str, InstanceRecord] = {}

@@ -93,10 +93,10 @@ def prepare(
 
 
 def _build(records: SourceRecords, partial: Path, *, name: str, union: bool, track: Track) -> dict[str, Any]:
-    for split in records.splits:
-        check_pictures(split, partial, track)
     if not union:
         _refuse_lone_parts(records)
+    for split in records.splits:
+        check_pictures(split, partial, track)
     parents = [assign_parents(split, union=union) for split in records.splits]
     if not any(split.instances for split in records.splits):
         reasons = "; ".join(f"{row['reason']}: {row['count']}" for s in records.splits for row in s.drops.to_list())
@@ -134,8 +134,8 @@ def _refuse_lone_parts(records: SourceRecords) -> None:
         for item in split.instances:
             if item.part is not None and not whole.intersection((item.object, *item.others)):
                 raise UserError(
-                    f"'{item.object}' has parts ('{item.part}') but no mask of its own in any picture; with --union the "
-                    f"object is the union of its parts in a picture (right where a picture shows one {item.object}).",
+                    f"'{item.object}' has parts ('{item.part}') but no mask of its own in any picture; with --union "
+                    f"it is the union of its parts in a picture (right where a picture shows one {item.object}).",
                     code=DATA,
                 )
 
@@ -279,13 +279,25 @@ def _clear_leftovers(folder: Path) -> None:
     """Remove what a killed run left, and put back a set that it had moved aside but not replaced."""
     for kind in ("old", "partial"):
         for left in folder.parent.glob(f".{folder.name}.{kind}-*"):
-            owner = left.name.rpartition("-")[2]
-            if owner.isdigit() and int(owner) != os.getpid() and Path(f"/proc/{owner}").exists():
+            if _runs(left.name.rpartition("-")[2]):
                 continue
             if kind == "old" and not folder.exists():
                 left.rename(folder)
             else:
                 shutil.rmtree(left, ignore_errors=True)
+
+
+def _runs(process: str) -> bool:
+    """Whether another process of this number is alive."""
+    if not process.isdigit() or int(process) == os.getpid():
+        return False
+    try:
+        os.kill(int(process), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def _read_report(folder: Path) -> dict[str, Any] | None:

@@ -31,9 +31,7 @@ def part_counts(split: SplitRecords) -> dict[tuple[str, str], int]:
     numbers: dict[tuple[str, str], list[int]] = {}
     for (owner, part, _, _), number in per_object.items():
         numbers.setdefault((owner, part), []).append(number)
-    return {
-        key: min(MOST_SLOTS, int(np.ceil(np.percentile(values, USUAL_SHARE)))) for key, values in numbers.items()
-    }
+    return {key: min(MOST_SLOTS, int(np.ceil(np.percentile(values, USUAL_SHARE)))) for key, values in numbers.items()}
 
 
 def build_vocabulary(tree: Tree, splits: Iterable[SplitRecords]) -> tuple[Vocabulary, list[str]]:
@@ -108,7 +106,6 @@ def describe_split(split: SplitRecords, parents: ParentCounts) -> dict[str, Any]
 
 def count_names(splits: Iterable[SplitRecords]) -> dict[str, int]:
     """Instances of every name over all splits, "car" and "car wheel", the most frequent first."""
-    names = Counter(
-        item.object if item.part is None else f"{item.object} {item.part}" for split in splits for item in split.instances
-    )
+    items = (item for split in splits for item in split.instances)
+    names = Counter(item.object if item.part is None else f"{item.object} {item.part}" for item in items)
     return dict(names.most_common())

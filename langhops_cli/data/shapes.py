@@ -127,16 +127,15 @@ def _paint(scene: Scene, masks: list[tuple[str, np.ndarray]], draw: np.random.Ge
     for name, mask in masks:
         # Parts of one name share a colour within an object, as the legs of an animal do.
         colour = colours.setdefault(name, draw.uniform(30, 225, size=3))
-        scene.pixels[mask] = _shade(*np.nonzero(mask), size, colour, draw)
+        scene.pixels[mask] = _shade(np.nonzero(mask), size, colour, draw)
         scene.owner[mask] = len(scene.objects) - 1
         scene.part[mask] = len(scene.parts)
         scene.parts.append((len(scene.objects) - 1, name))
 
 
 def _background(size: int, draw: np.random.Generator) -> np.ndarray:
-    rows, columns = np.indices((size, size)).reshape(2, -1)
-    colour = draw.uniform(60, 210, size=3)
-    pixels = _shade(rows, columns, size, colour, draw, strength=50).reshape(size, size, 3)
+    everywhere = tuple(np.indices((size, size)).reshape(2, -1))
+    pixels = _shade(everywhere, size, draw.uniform(60, 210, size=3), draw, strength=50).reshape(size, size, 3)
     for _ in range(int(draw.integers(2, 7))):
         corners = draw.uniform(-0.1, 1.1, size=2) * size + draw.normal(0, 0.16 * size, size=(5, 2))
         pixels[_fill(corners, size)] = draw.uniform(40, 220, size=3)
@@ -144,9 +143,10 @@ def _background(size: int, draw: np.random.Generator) -> np.ndarray:
 
 
 def _shade(
-    rows: np.ndarray, columns: np.ndarray, size: int, colour: np.ndarray, draw: np.random.Generator, strength: float = 30
+    pixels: tuple[np.ndarray, ...], size: int, colour: np.ndarray, draw: np.random.Generator, strength: float = 30
 ) -> np.ndarray:
     """A colour that grows lighter in a random direction, at the given pixels, (N, 3) uint8."""
+    rows, columns = pixels
     angle = draw.uniform(0, 2 * np.pi)
     field = (np.cos(angle) * (columns / size - 0.5) + np.sin(angle) * (rows / size - 0.5)).astype(np.float32)
     return np.clip(colour.astype(np.float32) + strength * 2 * field[:, None], 0, 255).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""Augmentation of a sample: flip, large-scale jitter with a crop, colours; the same draw always gives the same sample."""
+"""Augmentation of a sample: flip, large-scale jitter with a crop, colours; the same draw gives the same sample."""
 
 from __future__ import annotations
 
@@ -16,6 +16,9 @@ from langhops_cli.vocabulary import Vocabulary
 
 LEAST_AREA = 16
 """Instances of which fewer pixels are left are dropped: no cell of the finest map would hold them."""
+
+THINNEST = 8
+"""Pictures are not resized to fewer pixels than this in either direction."""
 
 _SIDE = re.compile(r"\b(left|right)\b")
 _OTHER_SIDE = {"left": "right", "right": "left"}
@@ -148,8 +151,8 @@ def jitter_crop(sample: Sample, *, size: int, scale: float, generator: np.random
         scale: how large the picture becomes, 1 for just filling the canvas.
         generator: draws where the crop lies.
     """
-    height, width = fit(sample.size, shortest=max(1, round(size * scale)) * 2, longest=max(1, round(size * scale)))
-    height, width = max(height, min(8, size)), max(width, min(8, size))
+    zoom = size * scale / max(sample.size)
+    height, width = (max(min(THINNEST, size), round(side * zoom)) for side in sample.size)
     crop_height, crop_width = min(height, size), min(width, size)
     top = int(generator.integers(height - crop_height + 1))
     left = int(generator.integers(width - crop_width + 1))
@@ -168,6 +171,7 @@ def jitter_colour(sample: Sample, *, strength: float, generator: np.random.Gener
         return sample
     image = sample.image
     factors = generator.uniform(1 - strength, 1 + strength, size=3)
-    for enhancer, factor in zip((ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color), factors, strict=True):
+    enhancers = (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color)
+    for enhancer, factor in zip(enhancers, factors, strict=True):
         image = enhancer(image).enhance(float(factor))
     return replace(sample, image=image)

@@ -56,6 +56,7 @@ class Report:
         settings: how it was predicted and scored.
         predictions: the COCO results themselves; not part of `report.json`.
         command: the command line, empty when called from Python.
+        not_asked: names with ground truth that the model was not asked for; all of theirs count as missed.
     """
 
     figures: InstanceAP
@@ -64,6 +65,7 @@ class Report:
     settings: Mapping[str, Any] = field(default_factory=dict)
     predictions: Sequence[Mapping[str, Any]] = ()
     command: str = ""
+    not_asked: Sequence[str] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, as `report.json` holds them."""
@@ -119,6 +121,12 @@ class Report:
             )
         if figures.without_truth:
             lines.append(f"{figures.without_truth:,} results of names that are annotated nowhere are in no figure.")
+        if self.not_asked:
+            names = ", ".join(self.not_asked[:5]) + (" ..." if len(self.not_asked) > 5 else "")
+            lines.append(
+                f"{len(self.not_asked):,} annotated names are not in the set's hierarchy.yaml: the model was not asked "
+                f"for them and misses them ({names})."
+            )
         if figures.mask is None:
             lines.append("The truth has instances without a mask: box figures only.")
         return lines

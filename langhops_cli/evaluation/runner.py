@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +82,11 @@ def evaluate_model(
         "queries_per_part": config.hierarchy.queries_per_part,
         "max_queries": config.hierarchy.max_queries,
     }
-    return _report(dataset, results, chosen, model_name=model_name, settings=settings, command=command)
+    report = _report(dataset, results, chosen, model_name=model_name, settings=settings, command=command)
+    asked = {("object", name) for name in dataset.vocabulary.object_names}
+    asked |= {("part", part.text) for part in dataset.vocabulary.part_classes}
+    missed = [row.name for row in report.figures.per_name if (row.level, row.name) not in asked]
+    return replace(report, not_asked=missed)
 
 
 def evaluate_file(

@@ -61,9 +61,7 @@ class RefinerConfig:
     """
 
     kind: Literal["mllm", "qformer"] = "mllm"
-    base: BaseModelConfig = field(
-        default_factory=lambda: BaseModelConfig("paligemma", "google/paligemma2-3b-pt-448")
-    )
+    base: BaseModelConfig = field(default_factory=lambda: BaseModelConfig("paligemma", "google/paligemma2-3b-pt-448"))
     norm: Literal["layer", "none"] = "layer"
     lora_rank: int = 8
     lora_alpha: int = 16

@@ -74,16 +74,15 @@ class DeformableAttention(nn.Module):
             centre, size = reference[:, :, None, None, None].split(2, dim=-1)
             places = centre + offsets / self.points * size * 0.5
 
-        # (B, Q, h, L, P, 2) -> one grid per head and level; grid_sample wants -1..1
-        grids = (2 * places - 1).permute(0, 2, 3, 1, 4, 5).flatten(0, 1).unbind(1)
-        read = []
-        for level, (height, width), grid in zip(
-            values.split([h * w for h, w in shapes], dim=1), shapes, grids, strict=True
-        ):
-            maps = level.permute(0, 2, 3, 1).flatten(0, 1).unflatten(-1, (height, width))
-            read.append(F.grid_sample(maps, grid, mode="bilinear", padding_mode="zeros", align_corners=False))
-        # (B h, d / h, Q, L P) weighed and summed over the places
-        weighted = torch.cat(read, dim=-1) * weights.permute(0, 2, 1, 3, 4).flatten(0, 1).flatten(2).unsqueeze(1)
-        heads = weighted.sum(-1).unflatten(0, (batch, self.heads))
-        output: Tensor = self.output_proj(heads.flatten(1, 2).transpose(1, 2))
+        # one grid a level with the heads in the batch; grid_sample wants -1..1
+        grids = (2 * places - 1).permute(3, 0, 2, 1, 4, 5).flatten(1, 2)
+        shares = weights.permute(3, 0, 2, 1, 4).flatten(1, 2).unsqueeze(2)
+        levels = values.split([height * width for height, width in shapes], dim=1)
+        total = queries.new_zeros(())
+        for level, shape, grid, share in zip(levels, shapes, grids, shares, strict=True):
+            maps = level.permute(0, 2, 3, 1).flatten(0, 1).unflatten(-1, shape)
+            read = F.grid_sample(maps, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+            total = total + (read * share).sum(-1)  # (B h, d / h, Q), summed over the points
+        heads = total.unflatten(0, (batch, self.heads)).flatten(1, 2)
+        output: Tensor = self.output_proj(heads.transpose(1, 2))
         return output

@@ -83,7 +83,7 @@ class DenoisingQueries(nn.Module):
     def _jitter(self, boxes: Tensor, generator: torch.Generator | None) -> Tensor:
         draw = torch.rand(boxes.shape, generator=generator, device=boxes.device) * 2 - 1
         reach = boxes[..., 2:].repeat(1, 1, 2) * boxes.new_tensor([0.5, 0.5, 1.0, 1.0])
-        return (boxes + draw * reach * self.box_jitter).clamp(0, 1)
+        return boxes + draw * reach * self.box_jitter
 
 
 def attention_mask(valid: Tensor, *, groups: int, num_object_queries: int) -> Tensor:

@@ -23,10 +23,19 @@ class HierarchyQueries(nn.Module):
         slots: how many instances of one part can be asked for.
         max_queries: part queries of one picture; those of the weakest objects are left out beyond it.
         norm: "layer" for our models, "none" for converted ones, whose norm is folded into the next layer.
+        scale: root mean square of a fresh query. That of the language model's word embeddings is right: larger ones
+            drown the positions that a language model adds to them, and with them the order of the objects.
     """
 
     def __init__(
-        self, *, query_dim: int, hidden_dim: int, slots: int = 64, max_queries: int = 512, norm: Norm = "layer"
+        self,
+        *,
+        query_dim: int,
+        hidden_dim: int,
+        slots: int = 64,
+        max_queries: int = 512,
+        norm: Norm = "layer",
+        scale: float = 1.0,
     ) -> None:
         super().__init__()
         self.max_queries = max_queries
@@ -41,6 +50,8 @@ class HierarchyQueries(nn.Module):
             _norm(norm, hidden_dim),
             nn.Linear(hidden_dim, hidden_dim),
         )
+        nn.init.normal_(self.mlp[-1].weight, std=scale / hidden_dim**0.5)
+        nn.init.zeros_(self.mlp[-1].bias)
 
     def forward(self, kept: KeptObjects, parts: Names, vocabulary: VocabularyBatch) -> PartQueries:
         """Ask for the parts of the kept objects.

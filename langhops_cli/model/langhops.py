@@ -197,6 +197,4 @@ class LangHOPSModel(nn.Module):
         frozen = ["text_encoder.teacher.", "part_branch.refiner.language_model.", "part_branch.refiner.image_tower."]
         if not self.text_encoder.trainable:
             frozen.append("text_encoder.encoder.")
-        return {
-            name for name in self.state_dict() if not name.startswith(tuple(frozen)) or ".lora_" in name
-        }
+        return {name for name in self.state_dict() if not name.startswith(tuple(frozen)) or ".lora_" in name}

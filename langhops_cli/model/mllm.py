@@ -302,14 +302,11 @@ class LanguageRefiner(nn.Module):
                 "smaller image grid"
             )
 
-    @torch.no_grad()
     def _match_token_scale(self) -> None:
         """Start image tokens at the size of word embeddings, else they drown the positions added to them."""
         norm = self.image_projector[1]
         if isinstance(norm, nn.LayerNorm):
-            words = self.language_model.get_input_embeddings().weight
-            if not words.is_meta:
-                norm.weight.copy_(words[:1000].float().square().mean().sqrt().expand_as(norm.weight))
+            nn.init.constant_(norm.weight, token_scale(self.language_model))
 
 
 class Delimiters(nn.Module):
@@ -335,6 +332,15 @@ class Delimiters(nn.Module):
         row = ranks.clamp(max=self.ids.shape[0] - 1)
         places = row.unsqueeze(-1) * self.width + torch.arange(self.width, device=ranks.device)
         return places, self.valid[row]
+
+
+@torch.no_grad()
+def token_scale(language_model: PreTrainedModel) -> float:
+    """Root mean square of the word embeddings that a language model is used to, from a sample of its vocabulary."""
+    embeddings: nn.Module = language_model.get_input_embeddings()
+    weight = next(embeddings.parameters())
+    ids = torch.arange(0, len(weight), max(1, len(weight) // 1000), device=weight.device)
+    return float(embeddings(ids).float().square().mean().sqrt())
 
 
 def read_grid(image_map: Tensor, valid: Tensor, extent: Tensor, *, side: int) -> Tensor:

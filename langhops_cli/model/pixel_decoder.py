@@ -129,9 +129,7 @@ class PixelDecoder(nn.Module):
         fine, *coarse = features
         coarse.append(coarse[-1])
         masks = [pictures.valid(stride) for stride in STRIDES]
-        maps = [
-            project(feature, valid) for project, feature, valid in zip(self.input_proj, coarse, masks, strict=True)
-        ]
+        maps = [project(feature, valid) for project, feature, valid in zip(self.input_proj, coarse, masks, strict=True)]
         shapes = [(level.shape[-2], level.shape[-1]) for level in maps]
         memory = torch.cat([level.flatten(2).transpose(1, 2) for level in maps], dim=1)
         valid = torch.cat([mask.flatten(1) for mask in masks], dim=1)

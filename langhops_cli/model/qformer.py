@@ -69,13 +69,17 @@ class LearnedPartQueries(nn.Module):
         num_queries: for each object, N.
         query_dim: width of the object queries, d.
         hidden_dim: width of the refiner that reads the queries, D.
+        scale: root mean square of a fresh query, as for `HierarchyQueries`.
     Source: LangHOPS, section 4.3.
     """
 
-    def __init__(self, *, num_queries: int, query_dim: int, hidden_dim: int) -> None:
+    def __init__(self, *, num_queries: int, query_dim: int, hidden_dim: int, scale: float = 1.0) -> None:
         super().__init__()
         self.queries = nn.Embedding(num_queries, hidden_dim)
         self.object_projection = nn.Linear(query_dim, hidden_dim)
+        # object queries have left a LayerNorm: each of the two terms brings half of the variance
+        nn.init.normal_(self.queries.weight, std=scale * 0.5**0.5)
+        nn.init.normal_(self.object_projection.weight, std=scale * (0.5 / query_dim) ** 0.5)
 
     def forward(self, kept: KeptObjects) -> PartQueries:
         """Args:

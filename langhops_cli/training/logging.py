@@ -15,6 +15,8 @@ from typing import IO, Any, Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from langhops_cli.checkpoint.files import write_text
+
 # What stands on the terminal line: sums over the layers of one kind of loss, in this order.
 SHOWN = ("class", "mask", "dice", "box", "giou", "dense", "distillation")
 
@@ -42,7 +44,7 @@ class TrainingLog:
         self._bar: Progress | None = None
 
     def __enter__(self) -> Self:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._forget()
         self._file = self._path.open("a", encoding="utf-8")
         if self._console.is_terminal:
             columns = (TextColumn("step"), MofNCompleteColumn(), BarColumn(20), TextColumn("{task.description}"))
@@ -93,9 +95,12 @@ class TrainingLog:
         self._count = 0
         self._reported = now
 
-    def _show(
-        self, step: int, means: Mapping[str, float], rate: float, pace: float, memory: int, now: float
-    ) -> None:
+    def _forget(self) -> None:
+        """Take out what a start that was killed reported after its last save: those steps are done again."""
+        lines = self._path.read_text(encoding="utf-8").splitlines() if self._path.is_file() else []
+        write_text(self._path, "".join(f"{line}\n" for line in lines if _step_of(line) <= self._first))
+
+    def _show(self, step: int, means: Mapping[str, float], rate: float, pace: float, memory: int, now: float) -> None:
         mean_pace = (now - self._started) / max(1, step - self._first)
         left = duration(mean_pace * (self._steps - step))
         parts = " ".join(f"{name} {value:.3g}" for name, value in summary(means).items())
@@ -104,6 +109,13 @@ class TrainingLog:
             self._bar.update(self._bar.task_ids[0], description=text)
         else:
             self.say(f"step {step}/{self._steps} {text}")
+
+
+def _step_of(line: str) -> float:
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return math.inf  # cut off in the middle
 
 
 def summary(losses: Mapping[str, float]) -> dict[str, float]:

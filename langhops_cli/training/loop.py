@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from langhops_cli.checkpoint.folder import save_checkpoint
+from langhops_cli.checkpoint.folder import read_config, save_checkpoint
 from langhops_cli.errors import TRAINING, UserError
 from langhops_cli.model.configuration import ModelConfig
 from langhops_cli.model.criterion import Criterion
@@ -18,6 +18,7 @@ from langhops_cli.model.matcher import NonFiniteCost
 from langhops_cli.training.distributed import build_engine, device, gathered, is_first, join_processes
 from langhops_cli.training.interruption import Interruption
 from langhops_cli.training.logging import TrainingLog
+from langhops_cli.training.measuring import in_words, measure
 from langhops_cli.training.optimizer import build_optimizer, parameter_groups, rate_factor
 from langhops_cli.training.recipe import Recipe
 from langhops_cli.training.resume import ResumeState, settle_recipe
@@ -25,6 +26,7 @@ from langhops_cli.training.setup import batches, build_stage, model_config, open
 
 if TYPE_CHECKING:
     from langhops_cli.data.collate import Batch
+    from langhops_cli.data.index import PreparedDataset
 
 
 @dataclass
@@ -91,11 +93,26 @@ class Run:
                 save_checkpoint(model, self.folder, config=self.config, metadata=self.metadata | {"step": done})
         self.resume.save(self.engine, step=done)
 
+    def finish(self, held_out: Sequence[PreparedDataset], log: TrainingLog) -> None:
+        """Measure the finished model, unless that was done before, and write the figures into its checkpoint."""
+        if not held_out or "measured" in read_config(self.folder):
+            return
+        model = self.engine.module
+        with gathered(model):
+            figures = measure(model, held_out, self.config, pictures=self.recipe.data.val_pictures)
+            if is_first():
+                metadata = self.metadata | {"step": self.recipe.schedule.steps, "measured": figures}
+                save_checkpoint(model, self.folder, config=self.config, metadata=metadata)
+        for name, line in figures.items():
+            log.say(f"{name}: {in_words(line)}")
+
     def _diverged(self, what: str, batch: Batch, number: int) -> UserError:
         pictures = ", ".join(item.name for item in batch.targets)
+        saved = self.resume.tag is not None
+        remedy = f"start from the last save by --init {self.folder} and a new --out," if saved else "start again"
         return UserError(
-            f"step {number + 1}: {what}; the batch was {pictures}. The last save is in {self.folder}: start from it "
-            "with --init, a new --out and a lower optimizer.learning_rate, or take the pictures out",
+            f"step {number + 1}: {what}; the batch was {pictures}; {remedy} with a lower optimizer.learning_rate, "
+            "or take the pictures out",
             code=TRAINING,
         )
 
@@ -116,11 +133,14 @@ def train(recipe: Recipe, *, folder: Path, data_root: Path, init: Path | None = 
         UserError: a data set, the checkpoint or the run's folder does not fit; or the loss is not finite.
     """
     config = model_config(recipe)
-    datasets = open_datasets(recipe, data_root)
+    datasets, held_out = open_datasets(recipe, data_root)
     settle_recipe(recipe, folder)
     join_processes()
-    run, said = start(recipe, folder=folder, config=config, metadata=run_metadata(recipe, config, datasets), init=init)
-    done = run.resume.load(run.engine)
+    resume = ResumeState(folder / "resume")
+    init = init if resume.tag is None else None  # what was saved since then takes its place
+    metadata = run_metadata(recipe, config, datasets)
+    run, said = start(recipe, folder=folder, config=config, metadata=metadata, init=init, resume=resume)
+    done = resume.load(run.engine)
     steps, every = recipe.schedule.steps, recipe.logging.every
     with (
         Interruption(minutes=recipe.schedule.minutes) as interruption,
@@ -130,12 +150,14 @@ def train(recipe: Recipe, *, folder: Path, data_root: Path, init: Path | None = 
             log.say(line)
         if done:
             log.say(f"going on after step {done} of {steps}")
-        return repeat(run, batches(recipe, config, datasets, first=done), done=done, interruption=interruption, log=log)
+        loader = batches(recipe, config, datasets, first=done)
+        done = repeat(run, loader, done=done, interruption=interruption, log=log)
+        if done >= steps:
+            run.finish(held_out, log)
+    return done
 
 
-def repeat(
-    run: Run, loader: Iterable[Batch], *, done: int, interruption: Interruption, log: TrainingLog
-) -> int:
+def repeat(run: Run, loader: Iterable[Batch], *, done: int, interruption: Interruption, log: TrainingLog) -> int:
     """Take steps until the recipe's last one, or until the run is asked to stop; save on the way and at the end.
 
     Args:
@@ -171,7 +193,13 @@ def repeat(
 
 
 def start(
-    recipe: Recipe, *, folder: Path, config: ModelConfig, metadata: dict[str, Any], init: Path | None
+    recipe: Recipe,
+    *,
+    folder: Path,
+    config: ModelConfig,
+    metadata: dict[str, Any],
+    init: Path | None,
+    resume: ResumeState,
 ) -> tuple[Run, list[str]]:
     """Build the model of the recipe's stage and an engine around it.
 
@@ -209,4 +237,4 @@ def start(
         parent_aware=loss.parent_aware_matching,
         tied=config.part_scoring == "tied",
     )
-    return Run(recipe, folder, config, metadata, engine, rates, criterion, ResumeState(folder / "resume")), said
+    return Run(recipe, folder, config, metadata, engine, rates, criterion, resume), said

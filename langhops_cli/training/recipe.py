@@ -54,6 +54,7 @@ class DataSection(Section):
     root: str | None = None
     train: list[TrainSet] = Field(min_length=1)
     val: list[str] = []
+    val_pictures: int = Field(default=100, ge=1)
     image_size: int = Field(default=320, ge=64)
     jitter: tuple[float, float] = (0.6, 1.6)
     flip: float = Field(default=0.5, ge=0, le=1)

@@ -12,7 +12,7 @@ from langhops_cli.errors import USAGE, UserError
 from langhops_cli.training.recipe import Recipe, load_recipe
 
 RECIPE = "recipe.yaml"
-# What may be different when a run is gone on with: it changes where the run ends or how it is watched, not what it learns.
+# What may be different when a run is gone on with: where it ends and how it is fed and watched, not what it learns.
 FREE = ("schedule.steps", "schedule.minutes", "logging.", "data.root", "data.workers", "data.val")
 
 
@@ -81,13 +81,13 @@ class ResumeState:
 
 
 def settle_recipe(recipe: Recipe, run: Path) -> None:
-    """Write the resolved recipe into the run's folder, or check that a run there was started with the same one.
+    """Write the resolved recipe into the run's folder, or check that what was saved there came of the same one.
 
     Raises:
-        UserError: the folder holds a run of another recipe; the message names the first difference.
+        UserError: the folder holds a save of another recipe; the message names the first difference.
     """
     path = run / RECIPE
-    if path.is_file():
+    if path.is_file() and ResumeState(run / "resume").tag is not None:
         before = dict(_leaves(load_recipe(path).to_dict()))
         now = dict(_leaves(recipe.to_dict()))
         for key in [*before, *(key for key in now if key not in before)]:

@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import TypeAdapter, ValidationError
 
 from langhops_cli.checkpoint.build import build_model
-from langhops_cli.checkpoint.folder import WEIGHTS, fill_model, read_config, read_tensors
+from langhops_cli.checkpoint.folder import WEIGHTS, check_config, fill_model, read_config, read_tensors
 from langhops_cli.data.index import PreparedDataset
 from langhops_cli.data.mixture import TrainingLoader, training_loader
 from langhops_cli.errors import USAGE, UserError
@@ -28,11 +27,9 @@ def model_config(recipe: Recipe) -> ModelConfig:
     section = recipe.model
     tree = _merge(ModelConfig.preset(section.preset).to_dict(), section.overrides) | {"level": recipe.stage.level}
     try:
-        return TypeAdapter(ModelConfig).validate_python(tree)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        key = ".".join(map(str, ("model", *first["loc"])))
-        raise UserError(f"{key} = {first['input']!r}: {first['msg'].lower()}", code=USAGE) from None
+        return check_config(tree)
+    except ValueError as error:
+        raise UserError(str(error), code=USAGE) from None
 
 
 def build_stage(recipe: Recipe, config: ModelConfig, init: Path | None) -> tuple[LangHOPSModel, list[str]]:
@@ -87,18 +84,17 @@ def copy_decoder(model: LangHOPSModel) -> int:
     return len(shared)
 
 
-def open_datasets(recipe: Recipe, root: Path) -> list[PreparedDataset]:
-    """The training sets of a recipe, in its order.
+def open_datasets(recipe: Recipe, root: Path) -> tuple[list[PreparedDataset], list[PreparedDataset]]:
+    """The sets of a recipe that are trained on, and those that are held out, in its order.
 
     Raises:
         UserError: one is not prepared.
     """
-    return [PreparedDataset(root / item.name, item.split) for item in recipe.data.train]
+    train = [PreparedDataset(root / item.name, item.split) for item in recipe.data.train]
+    return train, [PreparedDataset(root / name, "val") for name in recipe.data.val]
 
 
-def batches(
-    recipe: Recipe, config: ModelConfig, datasets: Sequence[PreparedDataset], *, first: int
-) -> TrainingLoader:
+def batches(recipe: Recipe, config: ModelConfig, datasets: Sequence[PreparedDataset], *, first: int) -> TrainingLoader:
     """The batches of a run from step `first` on; each depends on the recipe and on its step alone."""
     data = recipe.data
     return training_loader(

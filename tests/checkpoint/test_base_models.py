@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+from types import SimpleNamespace
 
 import pytest
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
@@ -81,17 +82,12 @@ def test_a_folder_without_a_model_is_named(tmp_path):
         base_models.load_clip_text(str(tmp_path))
 
 
-class Answer:
-    headers: dict[str, str] = {}
-    request = None
-
-
 @pytest.mark.parametrize(
     ("error", "advice"),
     [(GatedRepoError, "needs its licence accepted.*hf auth login"), (RepositoryNotFoundError, "is not on the Hub")],
 )
 def test_why_the_hub_refused(error, advice):
-    refusal = error("refused", response=Answer())
+    refusal = error("refused", response=SimpleNamespace(headers={}, request=None))
     with pytest.raises(UserError, match=advice), base_models._explained("google/some"):
         raise OSError("could not load") from refusal
 

@@ -8,7 +8,7 @@ from typer import Typer
 from typer.testing import CliRunner
 
 from langhops_cli import __version__
-from langhops_cli.cli.app import Commands, app
+from langhops_cli.cli.app import ORDER, Commands, app
 from langhops_cli.errors import UserError
 from langhops_cli.vocabulary import Vocabulary, parse_vocabulary
 
@@ -71,6 +71,8 @@ def test_help_names_every_command_and_gives_an_example():
     assert bare.exit_code == asked.exit_code == 0
     assert "Example: langhops predict imgs/" in asked.stdout
     assert bare.stdout.split() == asked.stdout.split()
+    commands = asked.stdout.partition("Commands:")[2].splitlines()[1:]
+    assert [line.split()[0] for line in commands] == [*ORDER]
 
 
 def test_version_is_the_packages():

@@ -35,7 +35,7 @@ def examples_in_files():
     for block in re.findall(r"```bash\n(.*?)```", readme, flags=re.DOTALL):
         yield from re.findall(r"(?:^|&& )(langhops .*)$", block, flags=re.MULTILINE)
     for recipe in sorted((REPOSITORY / "recipes").glob("*.yaml")):
-        header = recipe.read_text(encoding="utf-8").partition("\nmodel:")[0]
+        header = re.sub(r"\\\n#\s*", "", recipe.read_text(encoding="utf-8").partition("\nmodel:")[0])
         yield from re.findall(r"^#.*?(langhops .*)$", header, flags=re.MULTILINE)
 
 

@@ -41,9 +41,24 @@ def checkpoint(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def predictor(checkpoint):
+    from langhops_cli.prediction.predictor import Predictor
+
+    return Predictor.from_pretrained(checkpoint)
+
+
 @pytest.fixture
-def run(checkpoint, tmp_path, monkeypatch):
-    """Run the command in an empty folder; nothing scores too little."""
+def run(checkpoint, predictor, tmp_path, monkeypatch):
+    """Run the command in an empty folder; nothing scores too little, and the good checkpoint is loaded only once."""
+    from langhops_cli.prediction.predictor import Predictor
+
+    load = Predictor.from_pretrained
+
+    def load_once(folder, *, device):
+        return predictor if folder == checkpoint else load(folder, device=device)
+
+    monkeypatch.setattr(Predictor, "from_pretrained", load_once)
     monkeypatch.chdir(tmp_path)
 
     def invoke(*words, model=checkpoint, vocab=VOCABULARY):

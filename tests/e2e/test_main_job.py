@@ -42,7 +42,7 @@ def langhops(work: Path, *arguments: object, code: int = 0) -> subprocess.Comple
         env={**os.environ, "LANGHOPS_DATA": str(work / "data"), "PYTHONPATH": os.pathsep.join(path), "COLUMNS": "100"},
         capture_output=True,
         text=True,
-        timeout=170,
+        timeout=600,
         check=False,
     )
     assert done.returncode == code, f"{arguments}: {done.returncode}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
@@ -94,13 +94,13 @@ def test_prepare_writes_a_set_and_the_second_time_nothing(work, shapes):
 def test_stage_1_leaves_a_checkpoint_of_objects(stage1):
     assert {"config.json", "model.safetensors", "README.md", "log.jsonl"} <= {path.name for path in stage1.iterdir()}
     config = read(stage1 / "config.json")
-    assert (config["stage"], config["step"]) == ("objects", STEPS)
+    assert (config["model"]["level"], config["step"]) == ("objects", STEPS)
     assert "shapes" in config["data"]
 
 
 def test_stage_2_starts_from_it_and_leaves_a_checkpoint_of_parts(stage1, stage2):
     config = read(stage2 / "config.json")
-    assert (config["stage"], config["step"]) == ("parts", STEPS)
+    assert (config["model"]["level"], config["step"]) == ("parts", STEPS)
     assert (stage2 / "model.safetensors").stat().st_size > (stage1 / "model.safetensors").stat().st_size
     for folder in (stage1, stage2):
         rows = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from pycocotools import mask as coco_mask
 
+from langhops_cli.data.index import PreparedDataset
 from langhops_cli.errors import UserError
 from langhops_cli.evaluation.runner import category_ids, evaluate_file, evaluate_model, predict_dataset
 
@@ -131,6 +132,14 @@ def test_a_picture_that_was_changed_since_is_named(tmp_path):
     with pytest.raises(UserError, match=r"1\.png has 64 x 10 pixels, its annotation 64 x 64") as caught:
         evaluate_model(Reader(), dataset, config=CONFIG)
     assert caught.value.code == 3
+
+
+def test_names_taken_out_of_the_hierarchy_count_as_missed_and_are_told(tmp_path):
+    make_set(tmp_path / "toys")
+    (tmp_path / "toys" / "hierarchy.yaml").write_text("car:\n  door:\n")
+    report = evaluate_model(Reader(parts=False), PreparedDataset(tmp_path / "toys", "val"), config=CONFIG)
+    assert (report.figures.mask.part.ap, report.not_asked) == (0.0, ["car wheel"])
+    assert "the model was not asked for them and misses them (car wheel)" in report.notes()[-1]
 
 
 def test_progress_is_told_every_picture(dataset):

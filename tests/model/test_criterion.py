@@ -345,15 +345,28 @@ def test_a_query_without_name_or_parent_is_free(random):
     assert not forbidden(replace(output, part_queries=queries), [-1] * QUERIES, parts).any()
 
 
-def test_parts_follow_the_matching_of_their_objects(random):
-    """Only query 2 can be the object, so of the part queries only its own, 0 and 1, learn a box."""
-    output = some_output(random, 1)
-    output.objects.final.boxes.data[:] = 0.1
-    target = some_targets(random, 1, 2)
-    output.objects.valid[:] = torch.tensor([False, False, True, False, False])
+def test_parts_follow_the_final_matching_of_their_objects(random):
+    """At the end query 2 is the object, before it was query 0: only the part queries of query 2 learn a box."""
+    output, target = some_output(random, 1), some_targets(random, 1, 2)
+    decoder = output.objects
+    for item, best in ((decoder.final, 2), (decoder.auxiliary[0], 0), (decoder.auxiliary[1], 0)):
+        item.logits.data[:] = item.masks.data[:] = 0
+        item.boxes.data[:] = 0.01
+        item.boxes.data[0, best] = target.objects.boxes[0]
     score(output, [target], tied=False)["total"].backward()
     for item in (output.parts.final, *output.parts.auxiliary, output.parts.proposals):
         assert (item.boxes.grad[0] != 0).any(-1).tolist() == [True, True, False, False, False, False]
+
+
+def test_parts_are_divided_by_the_number_of_parts(random):
+    """No query asks for the name of the three parts, so that all are told what they are not."""
+    output, target = some_output(random, 1), some_targets(random, 1, 3)
+    target.parts.labels[:] = 3
+    output.part_queries.name.data = torch.zeros(1, ASKED, dtype=torch.long)
+    losses = score(output, [target])
+    expected = sum(focal(logit, False) for logit in output.parts.final.logits.flatten().tolist())
+    assert losses["parts/final/class"].item() == pytest.approx(4 * expected / 3, rel=1e-5)
+    assert losses["parts/final/box"].item() == 0
 
 
 @pytest.mark.parametrize("level", ["objects", "parts"])
@@ -372,18 +385,18 @@ def some_denoising(target, valid):
 
 
 def test_denoising_by_hand(random):
-    """Two noised queries of instance 0 and 1, and one that is padding; the mean is over the two."""
-    output, target = objects_only(some_output(random, 1)), some_targets(random, 2)
+    """Two noised queries of one instance, and one that is padding; the mean is over the two."""
+    output, target = objects_only(some_output(random, 1)), some_targets(random, 1)
     noised = [some_predictions(random, 1, 3, OBJECTS) for _ in range(2)]
     output = replace(output, objects=replace(output.objects, denoising=tuple(noised)))
-    losses = score(output, [target], denoising=some_denoising([[0, 1, 0]], [[True, True, False]]))
+    losses = score(output, [target], denoising=some_denoising([[0, 0, 0]], [[True, True, False]]))
     for name, item in zip(("auxiliary0", "final"), noised, strict=True):
         named = sum(
-            focal(float(item.logits[0, q, c]), c == int(target.objects.labels[q]))
+            focal(item.logits[0, q, c].item(), c == int(target.objects.labels[0]))
             for q in range(2)
             for c in range(OBJECTS)
         )
-        moved = float((item.boxes[0, :2] - target.objects.boxes).abs().sum())
+        moved = (item.boxes[0, :2] - target.objects.boxes).abs().sum().item()
         assert losses[f"denoising/{name}/class"].item() == pytest.approx(4 * named / 2, rel=1e-4)
         assert losses[f"denoising/{name}/box"].item() == pytest.approx(5 * moved / 2, rel=1e-4)
     assert "denoising/final/mask" not in losses

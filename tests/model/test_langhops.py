@@ -83,7 +83,9 @@ def test_padding_never_changes_a_picture(mini):
     names, parts = len(DOGS.object_names), len(DOGS.part_classes)
     assert_close(together.objects.final.logits[1:, :, :names], alone.objects.final.logits, atol=1e-4, rtol=1e-4)
     assert_close(together.objects.final.boxes[1:], alone.objects.final.boxes, atol=1e-4, rtol=0)
-    assert_close(together.objects.final.masks[1:, :, :45, :32], alone.objects.final.masks[:, :, :45], atol=1e-3, rtol=1e-4)
+    assert_close(
+        together.objects.final.masks[1:, :, :45, :32], alone.objects.final.masks[:, :, :45], atol=1e-3, rtol=1e-4
+    )
     count = int(alone.part_queries.valid.sum())
     assert count and int(together.part_queries.valid[1].sum()) == count
     assert torch.equal(together.part_queries.name[1, :count], alone.part_queries.name[0, :count])
@@ -102,7 +104,9 @@ def test_what_lies_on_the_padding_is_never_read(mini):
     vocabulary = VocabularyBatch.of([DOGS, CARS])
     first, second = mini(clean, vocabulary), mini(replace(clean, pixels=dirty), vocabulary)
     assert torch.equal(first.objects.final.logits, second.objects.final.logits)
-    assert torch.equal(first.parts.final.boxes[first.part_queries.valid], second.parts.final.boxes[first.part_queries.valid])
+    assert torch.equal(
+        first.parts.final.boxes[first.part_queries.valid], second.parts.final.boxes[first.part_queries.valid]
+    )
 
 
 @torch.no_grad()
@@ -120,7 +124,9 @@ def test_every_part_query_asks_for_a_part_of_its_object(mini):
     for b, vocabulary in enumerate((CARS, DOGS)):
         queries = output.part_queries
         asked = {}
-        for parent, name in zip(queries.parent[b][queries.valid[b]].tolist(), queries.name[b][queries.valid[b]].tolist(), strict=True):
+        for parent, name in zip(
+            queries.parent[b][queries.valid[b]].tolist(), queries.name[b][queries.valid[b]].tolist(), strict=True
+        ):
             asked.setdefault(parent, []).append(name)
         for parent, object_class in enumerate(output.kept.classes[b].tolist()):
             expected = [

@@ -86,7 +86,7 @@ def test_stage_2_starts_from_stage_1_and_learns_one_picture(
     stage1: Path, prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = {"train": [{"name": "one"}], "image_size": 64, "batch": 1, "workers": 0}
-    data |= {"jitter": [1, 1], "flip": 0, "colour": 0}
+    data |= {"jitter": [1, 1], "flip": 0, "colour": 0, "val": ["one"]}
     recipe = make_recipe(tmp_path / "tiny.yaml", "parts", data=data)
     overrides = ["schedule.steps=8", "schedule.decay=drops", "distributed.zero=2", "optimizer.learning_rate=2e-3"]
     train_stage2(str(recipe), overrides, out=tmp_path / "run", init=stage1, data_root=prepared)
@@ -98,6 +98,11 @@ def test_stage_2_starts_from_stage_1_and_learns_one_picture(
     model, metadata = load_checkpoint(tmp_path / "run")
     assert model.part_branch is not None
     assert metadata["recipe"]["stage"]["init"] == str(stage1)
+    measured = metadata["measured"]["one"]
+    assert measured["pictures"] == 1
+    assert all(0 <= measured[level] <= 100 for level in ("objects", "parts", "all"))
+    assert "one: mask AP objects" in said
+    assert f"| one, val | 1 | {measured['objects']} |" in (tmp_path / "run" / "README.md").read_text()
     assert not any("base_layer" in name or "word_embeddings" in name for name in read_tensors(tmp_path / "run"))
 
 
@@ -106,7 +111,9 @@ def test_a_checkpoint_of_another_shape_is_refused_by_the_name_of_a_tensor(
 ) -> None:
     recipe = make_recipe(tmp_path / "tiny.yaml", "parts")
     with pytest.raises(UserError, match=r"has the shape .* and the model wants") as caught:
-        train_stage2(str(recipe), ["model.decoder.feedforward=16"], out=tmp_path / "run", init=stage1, data_root=prepared)
+        train_stage2(
+            str(recipe), ["model.decoder.feedforward=16"], out=tmp_path / "run", init=stage1, data_root=prepared
+        )
     assert caught.value.code == 3
     assert not (tmp_path / "run" / "model.safetensors").exists()
 
@@ -150,5 +157,3 @@ def test_every_trained_parameter_has_a_gradient_whatever_the_batch_holds(prepare
         without = [name for name, item in model.named_parameters() if item.requires_grad and item.grad is None]
         assert without == [], pictures
     assert {name for name, item in model.named_parameters() if item.requires_grad} <= model.saved_names()
-
-

@@ -25,9 +25,7 @@ class Toy(nn.Module):
 
 def groups_of(model: nn.Module) -> dict[str, dict]:
     names = {id(parameter): name for name, parameter in model.named_parameters()}
-    groups = parameter_groups(
-        model, learning_rate=1.0, backbone_multiplier=0.1, lora_multiplier=2.0, weight_decay=0.05
-    )
+    groups = parameter_groups(model, learning_rate=1.0, backbone_multiplier=0.1, lora_multiplier=2.0, weight_decay=0.05)
     return {names[id(parameter)]: group for group in groups for parameter in group["params"]}
 
 

@@ -66,7 +66,8 @@ def make_set(root: Path, *, pictures: int) -> None:
     ]
     info = {"format": 1, "exhaustive": True, "image_root": "."}
     content = {"info": info, "images": images, "annotations": annotations, "categories": categories}
-    (root / "train.json").write_text(json.dumps(content), encoding="utf-8")
+    for split in ("train", "val"):
+        (root / f"{split}.json").write_text(json.dumps(content), encoding="utf-8")
     (root / "hierarchy.yaml").write_text("car: {wheel: }\ndog:\n", encoding="utf-8")
 
 

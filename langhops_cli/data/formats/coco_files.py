@@ -1,4 +1,4 @@
-"""The files of a COCO dataset: where annotations and pictures lie, read and checked before anything is built on them."""
+"""The files of a COCO dataset: where annotations and pictures lie, read and checked before they are used."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def find_annotations(source: Path) -> dict[str, Path]:
             matches = sorted(source.glob(pattern))
             if len(matches) > 1:
                 names = ", ".join(str(match.relative_to(source)) for match in matches)
-                raise UserError(f"{source} holds several files for {split}: {names}; name one with --{split}.", code=DATA)
+                raise UserError(f"{source} has several files for {split}: {names}; name one with --{split}.", code=DATA)
             if matches:
                 found[split] = matches[0]
                 break

@@ -34,7 +34,7 @@ def read_coco_parts(
         images: the folder that file names are relative to.
         object_name: every category without a known parent is a part of this object.
         tree: which categories are parts of which object; all others are objects.
-        exhaustive: whether every instance of every name was annotated; by default what the file's `info` says, else yes.
+        exhaustive: whether every instance of every name was annotated; else what the file's `info` says, else yes.
 
     Raises:
         UserError: files are missing or malformed, or a name of the tree is no category.
@@ -66,7 +66,7 @@ def _read_split(
         for row in content["images"]
     }
     drops = Drops()
-    instances = []
+    instances: list[InstanceRecord] = []
     seen: set[int] = set()
     for row in content["annotations"]:
         picture = pictures.get(row["image_id"])
@@ -112,7 +112,7 @@ def _roles(
     by_id = {row["id"]: row for row in categories}
     # A file that states parents, be they null, has said which categories are objects: names are not split then.
     explicit = any("parent_id" in row for row in categories)
-    tops = [row["name"] for row in categories if row.get("parent_id") is None]
+    tops = [] if explicit else _tops([row["name"] for row in categories])
     roles: dict[int, list[Role]] = {}
     for row in categories:
         top = _top(row, by_id)
@@ -126,9 +126,14 @@ def _roles(
             is_object = _key(name) == _key(object_name)
             roles[row["id"]] = [(object_name, None if is_object else split[1] if split else clean_name(name))]
         else:
-            split = None if explicit else split_part_name(name, tops)
+            split = split_part_name(name, tops)
             roles[row["id"]] = [(clean_name(split[0]), split[1]) if split else (clean_name(name), None)]
     return roles
+
+
+def _tops(names: Sequence[str]) -> list[str]:
+    """The names that are not spelt as a part of another one."""
+    return [name for name in names if split_part_name(name, [other for other in names if other != name]) is None]
 
 
 def _top(row: dict[str, Any], by_id: dict[int, dict[str, Any]]) -> dict[str, Any]:
