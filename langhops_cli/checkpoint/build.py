@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import nn
 
 from langhops_cli.checkpoint import base_models
@@ -75,7 +74,7 @@ def _backbone(base: BaseModelConfig, *, pretrained: bool) -> Backbone:
             swin = base_models.load_swin_l(base.source, base.revision)
         else:
             swin = base_models.build_random(base_models.SWIN_L_CONFIG)
-        return TransformersBackbone(swin, channels=swin.channels)  # type: ignore[attr-defined]
+        return TransformersBackbone(swin, channels=swin.channels)
     raise UserError(f"model.backbone.kind is {base.kind}; known are efficientnet-lite0 and swin")
 
 
@@ -99,9 +98,11 @@ def _query_decoder(decoder: DecoderConfig, layers: int) -> QueryDecoder:
 
 def _part_branch(config: ModelConfig) -> PartBranch:
     decoder, hierarchy = config.decoder, config.hierarchy
+    refiner: LanguageRefiner | QFormer
     if config.refiner.kind == "mllm":
-        refiner: LanguageRefiner | QFormer = _language_refiner(config.refiner, decoder.dim)
-        hidden, scale = refiner.hidden_dim, token_scale(refiner.language_model)
+        refiner = language = _language_refiner(config.refiner, decoder.dim)
+        hidden, scale = language.hidden_dim, token_scale(language.language_model)
+        _check_room(config, language)
     else:
         refiner = QFormer(
             query_dim=decoder.dim,
@@ -132,17 +133,33 @@ def _part_branch(config: ModelConfig) -> PartBranch:
     )
 
 
+def _check_room(config: ModelConfig, refiner: LanguageRefiner) -> None:
+    """The longest sequence that the numbers allow must fit the language model, not only that of the next picture."""
+    room = refiner.max_part_queries(num_objects=config.hierarchy.num_kept, image_tokens=config.refiner.image_grid**2)
+    if room is not None and config.hierarchy.max_queries > room:
+        raise UserError(
+            f"model.hierarchy.max_queries is {config.hierarchy.max_queries}, but the language model has room for "
+            f"{room} part queries of {config.hierarchy.num_kept} objects; lower it, or num_kept, or refiner.image_grid"
+        )
+
+
 def _language_refiner(refiner: RefinerConfig, query_dim: int) -> LanguageRefiner:
     base = refiner.base
+    language_model: Any
     image_tower = None
     if base.kind == "minilm":
         language_model, tokenizer = base_models.load_minilm()
     elif base.kind == "paligemma":
         whole, tokenizer = base_models.load_paligemma(base.source, base.revision)
-        language_model: Any = whole.language_model
+        language_model = whole.language_model
+        vision = whole.config.vision_config
+        if refiner.image_size != vision.image_size:
+            raise UserError(
+                f"model.refiner.image_size is {refiner.image_size}; {base.source} reads {vision.image_size} pixels"
+            )
         image_tower = PaliGemmaImageTower(
             vision_tower=whole.vision_tower,
-            projector=whole.multi_modal_projector,  # type: ignore[arg-type]
+            projector=whole.multi_modal_projector,
         )
     elif base.kind == "language":
         language_model, tokenizer = base_models.load_language_model(base.source, base.revision)
@@ -151,7 +168,7 @@ def _language_refiner(refiner: RefinerConfig, query_dim: int) -> LanguageRefiner
     add_lora(language_model, rank=refiner.lora_rank, alpha=refiner.lora_alpha, dropout=refiner.lora_dropout)
     before, after = _around(refiner.prompt.partition("{parts}")[0], "{image}", "model.refiner.prompt")
     start, end = _around(refiner.segment, "{queries}", "model.refiner.segment")
-    opening = [token for token in (tokenizer.cls_token_id or tokenizer.bos_token_id,) if token is not None]
+    opening = [token for token in (tokenizer.cls_token_id, tokenizer.bos_token_id) if token is not None][:1]
     return LanguageRefiner(
         language_model=language_model,
         hidden_dim=language_model.config.hidden_size,
@@ -176,14 +193,3 @@ def _around(text: str, marker: str, where: str) -> tuple[str, str]:
 
 def _ids(tokenizer: Any, text: str) -> list[int]:
     return list(tokenizer(text, add_special_tokens=False)["input_ids"])
-
-
-def count_parameters(model: torch.nn.Module) -> dict[str, tuple[int, int]]:
-    """Parameters of each child of a model: all, and those that are trained."""
-    return {
-        name: (
-            sum(parameter.numel() for parameter in child.parameters()),
-            sum(parameter.numel() for parameter in child.parameters() if parameter.requires_grad),
-        )
-        for name, child in model.named_children()
-    }

@@ -41,18 +41,20 @@ class Collate:
         queries_per_part: how often a part without a count of its own is asked for.
         max_names: most object names and most part names of one picture; from a larger vocabulary the names in the
             picture are taken and others drawn at random, by the sample's `draw`.
+        tower_size: side of the pictures for the language model's own image tower in pixels; None where it has none.
     """
 
-    def __init__(self, *, queries_per_part: int = 1, max_names: int = 300) -> None:
+    def __init__(self, *, queries_per_part: int = 1, max_names: int = 300, tower_size: int | None = None) -> None:
         self.queries_per_part = queries_per_part
         self.max_names = max_names
+        self.tower_size = tower_size
 
     def __call__(self, samples: Sequence[Sample]) -> Batch:
         samples = [
             choose_names(sample, max_names=self.max_names, generator=np.random.default_rng([sample.draw, 7]))
             for sample in samples
         ]
-        pictures = to_canvas([np.asarray(sample.image) for sample in samples])
+        pictures = to_canvas([np.asarray(sample.image) for sample in samples], tower_size=self.tower_size)
         vocabulary = VocabularyBatch.of(
             [sample.vocabulary for sample in samples], queries_per_part=self.queries_per_part
         )

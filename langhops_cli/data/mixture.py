@@ -221,6 +221,7 @@ def training_loader(
     world_size: int = 1,
     queries_per_part: int = 1,
     max_names: int = 300,
+    tower_size: int | None = None,
 ) -> TrainingLoader:
     """Endless or counted batches of augmented pictures; step k of a seed is always the same, whatever the workers.
 
@@ -237,6 +238,7 @@ def training_loader(
         rank: number of this process; world_size: number of processes.
         queries_per_part: how often a part without a count of its own is asked for.
         max_names: most object names and most part names of a picture.
+        tower_size: side of the pictures for the language model's own image tower in pixels; None where it has none.
 
     Raises:
         UserError: when iterated, a picture cannot be read; the message names it.
@@ -252,10 +254,11 @@ def training_loader(
         world_size=world_size,
     )
     augmentation = Augmentation(size=size, jitter=jitter, flip=flip, colour=colour)
+    collate = Collate(queries_per_part=queries_per_part, max_names=max_names, tower_size=tower_size)
     loader = DataLoader(
         _Examples([dataset for dataset, _ in datasets], augmentation, seed),
         batch_sampler=sampler,
-        collate_fn=_CollateOrFault(Collate(queries_per_part=queries_per_part, max_names=max_names)),
+        collate_fn=_CollateOrFault(collate),
         num_workers=workers,
         worker_init_fn=_start_worker if workers else None,
         prefetch_factor=4 if workers else None,

@@ -133,11 +133,13 @@ def list_pictures(paths: Sequence[str | Path]) -> list[Path]:
     return list(found)
 
 
-def to_canvas(images: Sequence[np.ndarray]) -> Pictures:
+def to_canvas(images: Sequence[np.ndarray], *, tower_size: int | None = None) -> Pictures:
     """Lay pictures on a common canvas, each in the top left corner.
 
     Args:
         images: (h, w, 3) uint8 RGB each.
+        tower_size: side in pixels of the square picture that the language model's own image tower wants; None for a
+            language model without one.
 
     Returns:
         Pictures with uint8 pixels, the padding black; canvas sides are multiples of 64.
@@ -147,4 +149,11 @@ def to_canvas(images: Sequence[np.ndarray]) -> Pictures:
     pixels = np.zeros((len(images), 3, height, width), dtype=np.uint8)
     for canvas, image, (h, w) in zip(pixels, images, sizes, strict=True):
         canvas[:, :h, :w] = image.transpose(2, 0, 1)
-    return Pictures(torch.from_numpy(pixels), torch.tensor(sizes, dtype=torch.int64))
+    tower = None if tower_size is None else torch.stack([_for_tower(image, tower_size) for image in images])
+    return Pictures(torch.from_numpy(pixels), torch.tensor(sizes, dtype=torch.int64), tower)
+
+
+def _for_tower(image: np.ndarray, side: int) -> torch.Tensor:
+    """A picture as SigLIP was trained on it: squeezed to a square by bicubic resampling, values in -1..1, (3, s, s)."""
+    square = Image.fromarray(image).resize((side, side), Image.Resampling.BICUBIC)
+    return torch.from_numpy(np.asarray(square, dtype=np.float32).transpose(2, 0, 1) / 127.5 - 1)

@@ -263,10 +263,10 @@ def _coco(truth: dict[str, Any], annotations: list[dict[str, Any]]) -> COCO:
 
 def _detections(results: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
     """Results as pycocotools' own loader makes them: the area is the mask's for masks and the box's for boxes."""
+    # One mask at a time: pycocotools' area of a list fails from 256 masks on under NumPy 2.
     areas = (
-        coco_mask.area([result["segmentation"] for result in results]).tolist()
-        if kind == "segm" and results
-        else [result["bbox"][2] * result["bbox"][3] for result in results]
+        float(coco_mask.area(result["segmentation"])) if kind == "segm" else result["bbox"][2] * result["bbox"][3]
+        for result in results
     )
     return [
         {**result, "id": number, "area": area, "iscrowd": 0}

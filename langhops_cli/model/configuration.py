@@ -56,8 +56,9 @@ class HierarchyConfig:
 class RefinerConfig:
     """What refines the part queries: a language model with LoRA, or the Q-Former of the ablation.
 
-    `prompt` stands before and between the picture and the objects; `segment` is what stands around the part queries
-    of each object.
+    `image_size` is the side in pixels of the square picture that a multimodal model's image tower reads; None for a
+    text-only model, which reads `image_grid` x `image_grid` tokens of the pixel decoder's map instead. `prompt` stands
+    before and between the picture and the objects; `segment` is what stands around the part queries of each object.
     """
 
     kind: Literal["mllm", "qformer"] = "mllm"
@@ -67,6 +68,7 @@ class RefinerConfig:
     lora_alpha: int = 16
     lora_dropout: float = 0.05
     softcap: float | None = 50.0
+    image_size: int | None = 448
     image_grid: int = 10
     prompt: str = "The picture {image} shows these objects, each with the parts it may have: {parts}"
     segment: str = "object: {queries};"
@@ -157,7 +159,7 @@ PRESETS = {
             dense_auxiliary=True,
         ),
         hierarchy=HierarchyConfig(num_kept=10, max_queries=128),
-        refiner=RefinerConfig(base=MINILM, softcap=None),
+        refiner=RefinerConfig(base=MINILM, softcap=None, image_size=None),
         preprocessing=PreprocessingConfig(shortest=320, longest=512),
     ),
 }

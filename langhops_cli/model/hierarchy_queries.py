@@ -41,6 +41,9 @@ class HierarchyQueries(nn.Module):
         self.max_queries = max_queries
         self.slots = nn.Embedding(slots, query_dim)
         nn.init.normal_(self.slots.weight, std=0.02)
+        last = nn.Linear(hidden_dim, hidden_dim)
+        nn.init.normal_(last.weight, std=scale / hidden_dim**0.5)
+        nn.init.zeros_(last.bias)
         self.mlp = nn.Sequential(
             nn.Linear(2 * query_dim, hidden_dim),
             nn.ReLU(),
@@ -48,10 +51,8 @@ class HierarchyQueries(nn.Module):
             nn.Linear(hidden_dim, hidden_dim),
             nn.ReLU(),
             _norm(norm, hidden_dim),
-            nn.Linear(hidden_dim, hidden_dim),
+            last,
         )
-        nn.init.normal_(self.mlp[-1].weight, std=scale / hidden_dim**0.5)
-        nn.init.zeros_(self.mlp[-1].bias)
 
     def forward(self, kept: KeptObjects, parts: Names, vocabulary: VocabularyBatch) -> PartQueries:
         """Ask for the parts of the kept objects.

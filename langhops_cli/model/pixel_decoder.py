@@ -43,10 +43,10 @@ class Pyramid(Movable):
 class PictureGroupNorm(nn.GroupNorm):
     """GroupNorm whose statistics run over the picture and not over the padding; padding comes out as zero."""
 
-    def forward(self, input: Tensor, valid: Tensor) -> Tensor:
+    def forward(self, features: Tensor, valid: Tensor) -> Tensor:  # type: ignore[override]
         """Normalise (B, C, h, w) where valid, (B, h, w)."""
-        inside = valid[:, None, None].to(input.dtype)
-        groups = input.unflatten(1, (self.num_groups, -1))
+        inside = valid[:, None, None].to(features.dtype)
+        groups = features.unflatten(1, (self.num_groups, -1))
         count = inside.sum((2, 3, 4), keepdim=True) * groups.shape[2]
         count = count.clamp(min=1)
         mean = (groups * inside).sum((2, 3, 4), keepdim=True) / count
@@ -89,7 +89,7 @@ class EncoderLayer(nn.Module):
     ) -> Tensor:
         """Refine the memory, (B, S, d)."""
         memory = self.norm1(memory + self.self_attn(memory + position, reference, memory, valid, shapes))
-        return self.norm2(memory + self.linear2(F.relu(self.linear1(memory))))  # type: ignore[no-any-return]
+        return self.norm2(memory + self.linear2(F.relu(self.linear1(memory))))
 
 
 class PixelDecoder(nn.Module):

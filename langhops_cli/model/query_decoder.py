@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -22,7 +23,7 @@ class MLP(nn.Sequential):
     def __init__(self, *, inputs: int, hidden: int, outputs: int, layers: int) -> None:
         widths = [inputs, *[hidden] * (layers - 1), outputs]
         modules: list[nn.Module] = []
-        for before, after in zip(widths, widths[1:], strict=False):
+        for before, after in pairwise(widths):
             modules += [nn.Linear(before, after), nn.ReLU()]
         super().__init__(*modules[:-1])
 
@@ -55,7 +56,7 @@ class DecoderLayer(nn.Module):
         queries = self.norm1(queries + attended)
         read = self.cross_attn(queries + position, reference, pyramid.memory, pyramid.valid, pyramid.shapes)
         queries = self.norm2(queries + read)
-        return self.norm3(queries + self.linear2(F.relu(self.linear1(queries))))  # type: ignore[no-any-return]
+        return self.norm3(queries + self.linear2(F.relu(self.linear1(queries))))
 
 
 @dataclass(frozen=True)
@@ -144,17 +145,17 @@ class QueryDecoder(nn.Module):
                 torch.cat([denoising.reference, seeds.reference], dim=1),
                 torch.cat([denoising.valid, seeds.valid], dim=1),
             )
-        states, predictions = self._refine(pyramid, names, seeds, denoising, auxiliary, trace)
-        ours = [_queries(one, noised, None) for one in predictions]
+        states, predictions, answers = self._refine(pyramid, names, seeds, noised, denoising, auxiliary, trace)
+        proposals = None
+        if auxiliary:
+            proposals = self._predict(start.content, start.reference.sigmoid(), start.valid, names, pyramid)
         return DecoderOutput(
             queries=states[:, noised:],
             valid=start.valid,
-            final=ours[-1],
-            auxiliary=tuple(ours[:-1]),
-            proposals=self._predict(start.content, start.reference.sigmoid(), start.valid, pyramid, names)
-            if auxiliary
-            else None,
-            denoising=tuple(_queries(one, 0, noised) for one in predictions) if noised else (),
+            final=predictions[-1],
+            auxiliary=tuple(predictions[:-1]),
+            proposals=proposals,
+            denoising=tuple(answers),
         )
 
     def _refine(
@@ -162,18 +163,31 @@ class QueryDecoder(nn.Module):
         pyramid: Pyramid,
         names: Names,
         start: Start,
+        noised: int,
         denoising: Denoising | None,
         auxiliary: bool,
         trace: dict[str, Tensor] | None,
-    ) -> tuple[Tensor, list[Predictions]]:
-        """All layers; the final states after the norm, and the predictions, the last layer's last."""
+    ) -> tuple[Tensor, list[Predictions], list[Predictions]]:
+        """All layers, the first `noised` queries being for denoising.
+
+        Returns:
+            Final states after the norm; predictions, the last layer's last; and those of the denoising queries.
+        """
         queries, reference = start.content, start.reference.sigmoid()
         attached = reference  # look forward twice: a box also teaches the layer before it
         attention = self._attention(start.valid, denoising, queries.dtype)
         extent = pyramid.extent[:, None].repeat(1, 1, 2)
-        predictions = []
+        predictions: list[Predictions] = []
+        answers: list[Predictions] = []
+
+        def predict(states: Tensor, boxes: Tensor) -> None:
+            ours, theirs = slice(noised, None), slice(None, noised)
+            predictions.append(self._predict(states[:, ours], boxes[:, ours], start.valid[:, ours], names, pyramid))
+            if noised:  # they are scored on names and boxes alone
+                answers.append(self._predict(states[:, theirs], boxes[:, theirs], start.valid[:, theirs], names))
+
         if auxiliary:
-            predictions.append(self._predict(queries, reference, start.valid, pyramid, names))
+            predict(queries, reference)
         for number, layer in enumerate(self.layers):
             if trace is not None:
                 trace[f"ref{number}"] = reference
@@ -182,15 +196,13 @@ class QueryDecoder(nn.Module):
             states = self.norm(queries)
             if trace is not None:
                 trace[f"layer{number}.state"] = states
-            last = number + 1 == len(self.layers)
-            if auxiliary or last:
-                boxes = (self.bbox_embed(states) + logit(attached)).sigmoid()
-                predictions.append(self._predict(states, boxes, start.valid, pyramid, names))
+            if auxiliary or number + 1 == len(self.layers):
+                predict(states, (self.bbox_embed(states) + logit(attached)).sigmoid())
             attached = (self.bbox_embed(queries) + logit(reference)).sigmoid()
             reference = attached.detach()
         if trace is not None:
             trace[f"ref{len(self.layers)}"] = reference
-        return states, predictions
+        return states, predictions, answers
 
     def _select(self, pyramid: Pyramid, names: Names, num_queries: int, trace: dict[str, Tensor] | None) -> Start:
         """The cells of the memory that look most like any of the names."""
@@ -208,10 +220,14 @@ class QueryDecoder(nn.Module):
         logits = self.category_embed(states) @ names.embeddings.transpose(1, 2)
         return logits.masked_fill(~(valid.unsqueeze(2) & names.valid.unsqueeze(1)), MASKED_LOGIT)
 
-    def _predict(self, states: Tensor, boxes: Tensor, valid: Tensor, pyramid: Pyramid, names: Names) -> Predictions:
+    def _predict(
+        self, states: Tensor, boxes: Tensor, valid: Tensor, names: Names, pyramid: Pyramid | None = None
+    ) -> Predictions:
         """The heads, which read the state after one more pass through the norm (boxes excepted)."""
         states = self.norm(states)
-        masks = torch.einsum("bqd,bdhw->bqhw", self.mask_embed(states), pyramid.mask_features)
+        masks = None
+        if pyramid is not None:
+            masks = torch.einsum("bqd,bdhw->bqhw", self.mask_embed(states), pyramid.mask_features)
         return Predictions(self._classify(states, valid, names), boxes, masks)
 
     def _attention(self, valid: Tensor, denoising: Denoising | None, dtype: torch.dtype) -> Tensor:
@@ -241,12 +257,3 @@ def propose(pyramid: Pyramid) -> tuple[Tensor, Tensor, Tensor]:
     outside = ~usable.unsqueeze(-1)
     logits = torch.log(boxes / (1 - boxes)).masked_fill(outside, float("inf"))
     return pyramid.memory.masked_fill(outside, 0.0), logits, usable
-
-
-def _queries(predictions: Predictions, first: int, last: int | None) -> Predictions:
-    masks = predictions.masks
-    return Predictions(
-        predictions.logits[:, first:last],
-        predictions.boxes[:, first:last],
-        None if masks is None else masks[:, first:last],
-    )

@@ -104,11 +104,13 @@ class Shape:
         box = left * scale_x, top * scale_y, right * scale_x, bottom * scale_y
         rows = _window(box[1], box[3], size[1], margin)
         columns = _window(box[0], box[2], size[0], margin)
-        source = (columns.start / scale_x, rows.start / scale_y, columns.stop / scale_x, rows.stop / scale_y)
-        source = (source[0], source[1], min(source[2], width), min(source[3], height))
-        wanted = (columns.stop - columns.start, rows.stop - rows.start)
-        mask = Image.fromarray(found.mask.astype(np.uint8) * 255)
-        return cls(rows, columns, np.asarray(mask.resize(wanted, Image.Resampling.BILINEAR, box=source)), box)
+        # On its side, since masks lie column by column in memory: a large one would be slow to turn.
+        mask = Image.fromarray(found.mask.T.astype(np.uint8) * 255)
+        source = (rows.start / scale_y, columns.start / scale_x, rows.stop / scale_y, columns.stop / scale_x)
+        source = (source[0], source[1], min(source[2], height), min(source[3], width))
+        wanted = (rows.stop - rows.start, columns.stop - columns.start)
+        shares = np.asarray(mask.resize(wanted, Image.Resampling.BILINEAR, box=source, reducing_gap=2.0)).T
+        return cls(rows, columns, np.ascontiguousarray(shares), box)
 
     def blurred(self, radius: float) -> NDArray[np.float32]:
         """The shares in 0..1, smoothed by this many pixels."""

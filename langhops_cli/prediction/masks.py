@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from langhops_cli.prediction.results import Mask
@@ -84,27 +83,34 @@ def to_original(logits: Tensor, size: tuple[int, int], original: tuple[int, int]
     Returns:
         The mask, (height, width), bool.
     """
-    mask = np.zeros(original, dtype=bool)
-    cells = logits.detach().to("cpu", torch.float32).numpy()
+    # Column by column in memory, as run lengths are encoded.
+    columns_first = np.zeros(original[::-1], dtype=bool)
+    cells = logits.detach().to("cpu", torch.float32)
     positive = cells > 0
-    if not positive.any():
-        return mask
-    rows, low_y, high_y, share_y = _neighbours(np.logical_or.reduce(positive, axis=1), size[0], original[0])
-    columns, low_x, high_x, share_x = _neighbours(np.logical_or.reduce(positive, axis=0), size[1], original[1])
-    tall = cells[low_y] + (cells[high_y] - cells[low_y]) * share_y[:, None]
-    full = tall[:, low_x] + (tall[:, high_x] - tall[:, low_x]) * share_x
-    mask[rows, columns] = full > 0
-    return mask
+    rows, down = _interpolation(positive.any(1), size[0], original[0])
+    columns, across = _interpolation(positive.any(0), size[1], original[1])
+    columns_first[columns, rows] = (across @ cells.T @ down.T > 0).numpy()
+    return columns_first.T
 
 
-def _neighbours(
-    positive: NDArray[np.bool_], side: int, original: int
-) -> tuple[slice, NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
-    """For one axis: the output pixels that a positive cell can reach, their two cells and the second one's share."""
-    centres = (np.arange(original) + 0.5) * (side / (original * STRIDE)) - 0.5
-    centres = centres.clip(0, len(positive) - 1)
-    low = np.floor(centres).astype(np.int64)
-    high = np.minimum(low + 1, len(positive) - 1)
-    reached = np.flatnonzero(positive[low] | positive[high])
-    window = slice(reached[0], reached[-1] + 1) if len(reached) else slice(0, 0)
-    return window, low[window], high[window], (centres - low).astype(np.float32)[window]
+def _interpolation(positive: Tensor, side: int, original: int) -> tuple[slice, Tensor]:
+    """For one axis: the pixels that a positive cell can reach, and the share of every cell in each of them.
+
+    Args:
+        positive: whether a row or column of cells holds a positive one, (cells,), bool.
+        side: pixels of the picture on the canvas; original: as it came.
+
+    Returns:
+        The pixels, and (pixels, cells) with two shares a row that add up to 1.
+    """
+    centres = (torch.arange(original) + 0.5) * (side / (original * STRIDE)) - 0.5
+    centres = centres.clamp(0, len(positive) - 1)
+    low = centres.long()
+    high = (low + 1).clamp(max=len(positive) - 1)
+    reached = torch.nonzero(positive[low] | positive[high]).flatten().tolist()
+    window = slice(reached[0], reached[-1] + 1) if reached else slice(0, 0)
+    share = (centres - low)[window, None]
+    shares = torch.zeros(len(share), len(positive))
+    shares.scatter_add_(1, low[window, None], 1 - share)
+    shares.scatter_add_(1, high[window, None], share)
+    return window, shares

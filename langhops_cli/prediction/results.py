@@ -186,7 +186,7 @@ def title(path: NamePath) -> str:
 
 def encode(mask: Mask) -> dict[str, Any]:
     """Return the compressed COCO run lengths of a mask, (h, w), bool; `counts` are bytes."""
-    rle: dict[str, Any] = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
+    rle: dict[str, Any] = coco_mask.encode(np.asfortranarray(mask, dtype=bool).view(np.uint8))
     return rle
 
 

@@ -14,17 +14,11 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-def prepare_environment(*, threads: int | None = None) -> None:
-    """Set what has to be set before torch is imported; what the user has set stays.
-
-    Args:
-        threads: for a run on the CPU; torch's own choice where None.
-    """
+def prepare_environment() -> None:
+    """Set what has to be set before torch is imported; what the user has set stays."""
     # Idle threads that spin slow a machine 15 times down as soon as anything else uses a core.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    if threads is not None:
-        os.environ.setdefault("OMP_NUM_THREADS", str(threads))
 
 
 def join_processes() -> None:

@@ -114,7 +114,11 @@ def batches(recipe: Recipe, config: ModelConfig, datasets: Sequence[PreparedData
 
 
 def run_metadata(recipe: Recipe, config: ModelConfig, datasets: Sequence[PreparedDataset]) -> dict[str, Any]:
-    """What a checkpoint of the run says of itself, beside the model's configuration."""
+    """What a checkpoint of the run says of itself, beside the model's configuration; no path of this machine."""
+    settings = recipe.to_dict()
+    settings["data"].pop("root")
+    if recipe.stage.init is not None:
+        settings["stage"]["init"] = Path(recipe.stage.init).name
     data = {
         item.name: {"split": item.split, "pictures": len(dataset), "fingerprint": dataset.fingerprint}
         for item, dataset in zip(recipe.data.train, datasets, strict=True)
@@ -123,7 +127,7 @@ def run_metadata(recipe: Recipe, config: ModelConfig, datasets: Sequence[Prepare
         "preprocessing": config.to_dict()["preprocessing"],
         "vocabulary": merge_trees(dataset.vocabulary.to_dict() for dataset in datasets),
         "data": data,
-        "recipe": recipe.to_dict(),
+        "recipe": settings,
     }
 
 

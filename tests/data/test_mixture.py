@@ -101,7 +101,8 @@ def test_parts_keep_their_object_through_the_whole_pipeline(
     shared_data: Path, prepare_coco: Callable[..., tuple[dict[str, Any], Path]]
 ) -> None:
     """On real cars every part lies inside its car, which is the union of its parts, after any augmentation."""
-    _, folder = prepare_coco(shared_data / "car_parts", object_name="car", union=True)
+    source = shared_data / "car_parts"
+    _, folder = prepare_coco(source, val=source / "val.json", object_name="car", union=True)
     dataset = PreparedDataset(folder, "val")
     for batch in training_loader([(dataset, 1)], batch_size=4, size=128, steps=4, workers=0):
         for target in batch.targets:

@@ -53,6 +53,17 @@ def test_same_figures_as_pycocotools(seed):
             np.testing.assert_allclose(mine, expected, rtol=0, atol=1e-12)
 
 
+def test_more_instances_and_results_than_a_byte_counts():
+    """A picture with 300 windows, each found: 100 results of a name count, so recall ends at a third."""
+    places = [(4 * (i % 30), 4 * (i // 30), 3, 3) for i in range(300)]
+    annotations = [annotation(1, 3, *place) for place in places]
+    results = [result(1, 3, 0.9 - i / 1000, *place) for i, place in enumerate(places)]
+    figures = score(truth(annotations), results)
+    np.testing.assert_allclose(figures.mask.part.recall100, 1 / 3)
+    expected = coco_stats(truth(annotations), results, "segm", PARTS)[0]
+    assert figures.mask.part.ap == pytest.approx(expected, abs=1e-12)
+
+
 def test_perfect_results_score_one():
     annotations = [annotation(1, 1, 0, 0, 60, 60), annotation(1, 3, 2, 2, 10, 10), annotation(2, 5, 5, 5, 20, 20)]
     results = [result(a["image_id"], a["category_id"], 0.9, *map(int, a["bbox"])) for a in annotations]

@@ -97,7 +97,8 @@ def test_stage_2_starts_from_stage_1_and_learns_one_picture(
     assert losses[-1] < 0.6 * losses[0]
     model, metadata = load_checkpoint(tmp_path / "run")
     assert model.part_branch is not None
-    assert metadata["recipe"]["stage"]["init"] == str(stage1)
+    assert metadata["recipe"]["stage"]["init"] == stage1.name
+    assert str(prepared.parent) not in (tmp_path / "run" / "config.json").read_text()
     measured = metadata["measured"]["one"]
     assert measured["pictures"] == 1
     assert all(0 <= measured[level] <= 100 for level in ("objects", "parts", "all"))
