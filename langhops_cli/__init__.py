@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from langhops_cli.model.langhops import LangHOPSModel as LangHOPS
+    from langhops_cli.checkpoint.hub import LangHOPS
     from langhops_cli.prediction.predictor import Predictor
     from langhops_cli.vocabulary import Vocabulary, parse_vocabulary
 
@@ -17,7 +17,7 @@ __version__ = "0.1.0"
 __all__ = ["LangHOPS", "Predictor", "Vocabulary", "__version__", "parse_vocabulary"]
 
 _HOMES = {
-    "LangHOPS": ("langhops_cli.model.langhops", "LangHOPSModel"),
+    "LangHOPS": ("langhops_cli.checkpoint.hub", "LangHOPS"),
     "Predictor": ("langhops_cli.prediction.predictor", "Predictor"),
     "Vocabulary": ("langhops_cli.vocabulary", "Vocabulary"),
     "parse_vocabulary": ("langhops_cli.vocabulary", "parse_vocabulary"),

@@ -7,14 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import nn
 
 from langhops_cli.data.index import PreparedDataset
 from langhops_cli.data.pictures import read_picture, to_canvas
-from langhops_cli.data.transforms import fit
 from langhops_cli.errors import DATA, UserError
 from langhops_cli.evaluation.instance_ap import MAX_DETECTIONS, score
 from langhops_cli.evaluation.report import DatasetCard, Report
@@ -22,6 +20,7 @@ from langhops_cli.evaluation.validation import read_json
 from langhops_cli.model.configuration import ModelConfig
 from langhops_cli.model.structures import VocabularyBatch
 from langhops_cli.prediction.postprocess import coco_results
+from langhops_cli.prediction.predictor import resize
 
 MAX_OBJECTS = 20
 MAX_PARTS = 100
@@ -133,14 +132,14 @@ def predict_dataset(
         for place in pictures:
             image_id = dataset.image_ids[place]
             image = _read(dataset.image_path(place), sizes[image_id])
-            width, height = fit(image.size, config.preprocessing.shortest, config.preprocessing.longest)
-            resized = image.resize((width, height), Image.Resampling.BILINEAR)
+            resized = resize(image, config.preprocessing)
+            canvas = to_canvas([resized], tower_size=config.refiner.image_size)
             # Not inference mode: what the model remembers of names must stay usable in training.
             with torch.no_grad():
-                output = model(to_canvas([np.asarray(resized)]).to(device), table)
+                output = model(canvas.to(device), table)
             results += coco_results(
                 output,
-                sizes=[(height, width)],
+                sizes=[resized.shape[:2]],
                 originals=[(image.height, image.width)],
                 image_ids=[image_id],
                 object_categories=objects,

@@ -110,6 +110,7 @@ def batches(recipe: Recipe, config: ModelConfig, datasets: Sequence[PreparedData
         steps=recipe.schedule.steps,
         queries_per_part=config.hierarchy.queries_per_part,
         max_names=data.max_names,
+        tower_size=config.refiner.image_size if config.level == "parts" else None,
     )
 
 
