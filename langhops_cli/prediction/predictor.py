@@ -43,17 +43,11 @@ class Predictor:
         model: a model with its weights.
         config: what it was built from.
         device: where it runs.
-        finds_parts: whether its part branch was trained; without it only objects are found.
     """
 
-    def __init__(
-        self, *, model: LangHOPSModel, config: ModelConfig, device: torch.device | str = "cpu", finds_parts: bool = True
-    ) -> None:
+    def __init__(self, *, model: LangHOPSModel, config: ModelConfig, device: torch.device | str = "cpu") -> None:
         self.device = torch.device(device)
         self.config = config
-        self.finds_parts = finds_parts and model.part_branch is not None
-        if not self.finds_parts:
-            model.part_branch = None
         self.model = model.eval().to(self.device)
         self._tables: dict[tuple[Vocabulary, int], VocabularyBatch] = {}
 
@@ -71,9 +65,12 @@ class Predictor:
         place = choose_device(device)
         folder = checkpoint_folder(checkpoint)
         model, metadata = load_checkpoint(folder)
-        config = config_of(folder, metadata)
-        trained_parts = config.level == "parts" and metadata.get("stage") != "objects"
-        return cls(model=model, config=config, device=place, finds_parts=trained_parts)
+        return cls(model=model, config=config_of(folder, metadata), device=place)
+
+    @property
+    def finds_parts(self) -> bool:
+        """Whether the model has a part branch; without one it finds objects only."""
+        return self.model.part_branch is not None
 
     def predict(
         self,
@@ -124,7 +121,8 @@ class Predictor:
         parsed = vocabulary if isinstance(vocabulary, Vocabulary) else parse_vocabulary(vocabulary)
         titles = names or [str(image) if isinstance(image, str | Path) else "" for image in images]
         pictures = [_as_picture(image) for image in images]
-        canvas = to_canvas([resize(picture, self.config.preprocessing) for picture in pictures])
+        resized = [resize(picture, self.config.preprocessing) for picture in pictures]
+        canvas = to_canvas(resized, tower_size=self.config.refiner.image_size if self.finds_parts else None)
         sizes = [(int(height), int(width)) for height, width in canvas.sizes.tolist()]
         with torch.inference_mode():
             output = self.model(canvas.to(self.device), self._table(parsed, len(images)))
