@@ -7,127 +7,27 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from langhops_cli.model.criterion import Criterion, dense_labels, focal_loss, mask_distances
-from langhops_cli.model.matcher import NonFiniteCost, Truth
-from langhops_cli.model.structures import (
-    DecoderOutput,
-    Denoising,
-    Instances,
-    KeptObjects,
-    Output,
-    PartQueries,
-    Pictures,
-    Predictions,
-    Targets,
-    VocabularyBatch,
-)
+from langhops_cli.model.structures import DecoderOutput, Instances, Output, Predictions, Targets
 
-OBJECTS, PARTS, QUERIES, KEPT, ASKED, SIDE = 3, 4, 5, 3, 6, 64
+from .criterion_cases import (
+    OBJECTS,
+    QUERIES,
+    SIDE,
+    focal,
+    leaves,
+    objects_only,
+    score,
+    some_output,
+    some_pictures,
+    some_targets,
+    some_vocabulary,
+    yes,
+)
 
 
 @pytest.fixture
 def random():
     return torch.Generator().manual_seed(0)
-
-
-def yes(*shape):
-    return torch.ones(*shape, dtype=torch.bool)
-
-
-def focal(logit: float, present: bool) -> float:
-    p = 1 / (1 + math.exp(-logit))
-    return 0.25 * (1 - p) ** 2 * -math.log(p) if present else 0.75 * p**2 * -math.log(1 - p)
-
-
-def some_predictions(random, pictures, queries, names, side=SIDE):
-    shapes = ((pictures, queries, names), (pictures, queries, 4), (pictures, queries, side // 4, side // 4))
-    logits, boxes, masks = (torch.randn(shape, generator=random) for shape in shapes)
-    return Predictions(logits.requires_grad_(), (boxes.sigmoid() * 0.5).requires_grad_(), masks.requires_grad_())
-
-
-def some_decoder(random, pictures, queries, names):
-    one = [some_predictions(random, pictures, queries, names) for _ in range(4)]
-    return DecoderOutput(
-        queries=torch.zeros(pictures, queries, 2),
-        valid=yes(pictures, queries),
-        final=one[0],
-        auxiliary=(one[1], one[2]),
-        proposals=one[3],
-    )
-
-
-def some_output(random, pictures=2):
-    """Three kept objects, queries 2, 0 and 4, with two part queries each."""
-    index = torch.tensor([2, 0, 4]).expand(pictures, -1)
-    blank = torch.zeros(pictures, KEPT)
-    return Output(
-        objects=some_decoder(random, pictures, QUERIES, OBJECTS),
-        kept=KeptObjects(index, blank[..., None], blank, blank, yes(pictures, KEPT)),
-        part_queries=PartQueries(
-            embeds=torch.zeros(pictures, ASKED, 2),
-            parent=torch.tensor([0, 0, 1, 1, 2, 2]).expand(pictures, -1),
-            name=torch.tensor([0, 1, 0, 1, 2, 3]).expand(pictures, -1),
-            valid=yes(pictures, ASKED),
-        ),
-        parts=some_decoder(random, pictures, ASKED, PARTS),
-        dense=torch.randn(pictures, OBJECTS + PARTS, SIDE // 4, SIDE // 4, generator=random).requires_grad_(),
-    )
-
-
-def some_instances(random, count, names, *, parents=None, side=SIDE):
-    return Instances(
-        labels=torch.randint(0, names, (count,), generator=random),
-        boxes=torch.rand(count, 4, generator=random) * 0.3 + 0.3,
-        masks=torch.randint(0, 2, (count, side, side), generator=random, dtype=torch.uint8),
-        negatives=yes(names),
-        parents=parents,
-    )
-
-
-def some_targets(random, objects=2, parts=3, name="cat.jpg"):
-    parents = torch.arange(parts) % max(objects, 1)
-    return Targets(
-        some_instances(random, objects, OBJECTS), some_instances(random, parts, PARTS, parents=parents), name
-    )
-
-
-def some_pictures(pictures=2, canvas=SIDE, side=SIDE):
-    return Pictures(torch.zeros(pictures, 3, canvas, canvas), torch.full((pictures, 2), side))
-
-
-def some_vocabulary(pictures=2):
-    none = torch.zeros(pictures, OBJECTS, 0, dtype=torch.long)
-    return VocabularyBatch(
-        texts=(),
-        objects=torch.zeros(pictures, OBJECTS, dtype=torch.long),
-        object_valid=yes(pictures, OBJECTS),
-        parts=torch.zeros(pictures, PARTS, dtype=torch.long),
-        part_valid=yes(pictures, PARTS),
-        children=none,
-        child_valid=none.bool(),
-        child_slot=none,
-    )
-
-
-def score(output, targets, *, pictures=None, vocabulary=None, seed=3, denoising=None, **settings):
-    count = len(targets)
-    return Criterion(**settings)(
-        output,
-        targets,
-        pictures or some_pictures(count),
-        vocabulary or some_vocabulary(count),
-        denoising=denoising,
-        generator=torch.Generator().manual_seed(seed),
-    )
-
-
-def leaves(decoder):
-    outputs = [decoder.final, *decoder.auxiliary, decoder.proposals, *decoder.denoising]
-    return [tensor for item in outputs for tensor in (item.logits, item.boxes, item.masks)]
-
-
-def objects_only(output):
-    return replace(output, part_queries=None, parts=None, dense=None)
 
 
 def test_every_output_of_both_levels_is_scored(random):
@@ -317,141 +217,3 @@ def test_bf16_predictions_are_scored_in_float32(random):
     for name, value in high.items():
         assert low[name].dtype == torch.float32
         assert_close(low[name], value)
-
-
-def forbidden(output, matched, parts, **settings):
-    truth = Truth.of([parts], num_names=PARTS)
-    return Criterion(**settings).forbidden(output.part_queries, output.kept, torch.tensor([matched]), truth)[0]
-
-
-def test_a_part_query_answers_only_for_its_own_object_and_name(random):
-    """Object query 2 (kept first) is matched to instance 1, query 4 (kept third) to instance 0, query 0 to none."""
-    output = some_output(random, 1)
-    parts = some_instances(random, 3, PARTS, parents=torch.tensor([1, 0, -1]))
-    parts.labels[:] = torch.tensor([1, 2, 0])
-    matched = [-1, -1, 1, -1, 0]
-    by_parent = torch.tensor([[1, 0, 1], [1, 0, 1], [0, 0, 1], [0, 0, 1], [0, 1, 1], [0, 1, 1]], dtype=torch.bool)
-    by_name = torch.tensor([[0, 0, 1], [1, 0, 0], [0, 0, 1], [1, 0, 0], [0, 1, 0], [0, 0, 0]], dtype=torch.bool)
-    assert_close(forbidden(output, matched, parts, tied=False), ~by_parent)
-    assert_close(forbidden(output, matched, parts, parent_aware=False), ~by_name)
-    assert_close(forbidden(output, matched, parts), ~(by_parent & by_name))
-    assert not forbidden(output, matched, parts, parent_aware=False, tied=False).any()
-
-
-def test_a_query_without_name_or_parent_is_free(random):
-    output = some_output(random, 1)
-    queries = replace(output.part_queries, name=torch.full((1, ASKED), -1), parent=torch.full((1, ASKED), -1))
-    parts = some_instances(random, 3, PARTS, parents=torch.tensor([1, 0, -1]))
-    assert not forbidden(replace(output, part_queries=queries), [-1] * QUERIES, parts).any()
-
-
-def test_parts_follow_the_final_matching_of_their_objects(random):
-    """At the end query 2 is the object, before it was query 0: only the part queries of query 2 learn a box."""
-    output, target = some_output(random, 1), some_targets(random, 1, 2)
-    decoder = output.objects
-    for item, best in ((decoder.final, 2), (decoder.auxiliary[0], 0), (decoder.auxiliary[1], 0)):
-        item.logits.data[:] = item.masks.data[:] = 0
-        item.boxes.data[:] = 0.01
-        item.boxes.data[0, best] = target.objects.boxes[0]
-    score(output, [target], tied=False)["total"].backward()
-    for item in (output.parts.final, *output.parts.auxiliary, output.parts.proposals):
-        assert (item.boxes.grad[0] != 0).any(-1).tolist() == [True, True, False, False, False, False]
-
-
-def test_parts_are_divided_by_the_number_of_parts(random):
-    """No query asks for the name of the three parts, so that all are told what they are not."""
-    output, target = some_output(random, 1), some_targets(random, 1, 3)
-    target.parts.labels[:] = 3
-    output.part_queries.name.data = torch.zeros(1, ASKED, dtype=torch.long)
-    losses = score(output, [target])
-    expected = sum(focal(logit, False) for logit in output.parts.final.logits.flatten().tolist())
-    assert losses["parts/final/class"].item() == pytest.approx(4 * expected / 3, rel=1e-5)
-    assert losses["parts/final/box"].item() == 0
-
-
-@pytest.mark.parametrize("level", ["objects", "parts"])
-def test_a_broken_prediction_names_its_picture(random, level):
-    output = some_output(random)
-    getattr(output, level).auxiliary[0].boxes.data[1] = torch.inf
-    settings = {"tied": False, "parent_aware": False}
-    with pytest.raises(NonFiniteCost, match=r"dog\.jpg"):
-        score(output, [some_targets(random), some_targets(random, name="dog.jpg")], **settings)
-
-
-def some_denoising(target, valid):
-    target, valid = torch.tensor(target), torch.tensor(valid)
-    empty = torch.zeros(*valid.shape, 4)
-    return Denoising(empty, empty, valid, torch.zeros(0, dtype=torch.bool), target)
-
-
-def test_denoising_by_hand(random):
-    """Two noised queries of one instance, and one that is padding; the mean is over the two."""
-    output, target = objects_only(some_output(random, 1)), some_targets(random, 1)
-    noised = [some_predictions(random, 1, 3, OBJECTS) for _ in range(2)]
-    output = replace(output, objects=replace(output.objects, denoising=tuple(noised)))
-    losses = score(output, [target], denoising=some_denoising([[0, 0, 0]], [[True, True, False]]))
-    for name, item in zip(("auxiliary0", "final"), noised, strict=True):
-        named = sum(
-            focal(item.logits[0, q, c].item(), c == int(target.objects.labels[0]))
-            for q in range(2)
-            for c in range(OBJECTS)
-        )
-        moved = (item.boxes[0, :2] - target.objects.boxes).abs().sum().item()
-        assert losses[f"denoising/{name}/class"].item() == pytest.approx(4 * named / 2, rel=1e-4)
-        assert losses[f"denoising/{name}/box"].item() == pytest.approx(5 * moved / 2, rel=1e-4)
-    assert "denoising/final/mask" not in losses
-
-
-def test_denoising_without_instances_keeps_its_outputs_in_the_graph(random):
-    output = objects_only(some_output(random, 1))
-    noised = some_predictions(random, 1, 1, OBJECTS)
-    output = replace(output, objects=replace(output.objects, denoising=(noised,)))
-    losses = score(output, [some_targets(random, 0, 0)], denoising=some_denoising([[0]], [[False]]))
-    losses["total"].backward()
-    assert losses["denoising/final/class"].item() == losses["denoising/final/giou"].item() == 0
-    assert all((part.grad == 0).all() for part in (noised.logits, noised.boxes, noised.masks))
-
-
-def test_distillation_is_weighted_and_added(random):
-    output, targets = objects_only(some_output(random, 1)), [some_targets(random)]
-    losses = Criterion(distillation_weight=4.0)(
-        output, targets, some_pictures(1), some_vocabulary(1), distillation=torch.tensor(0.5)
-    )
-    assert losses["text/distillation"].item() == 2.0
-    assert_close(losses["total"], sum(value for name, value in losses.items() if name != "total"))
-
-
-def test_dense_labels_paint_small_over_large():
-    """A 12 x 10 picture: three rows and two whole columns of cells, each read at its middle pixel."""
-    masks = torch.zeros(2, 12, 10, dtype=torch.uint8)
-    masks[0, :4, :4] = 1  # the small one is named 1 and comes first
-    masks[1, :8] = 1
-    instances = Instances(torch.tensor([1, 0]), torch.zeros(2, 4), masks, yes(2))
-    assert dense_labels(instances, (4, 4)).tolist() == [[1, 0, -1, -1], [0, 0, -1, -1], [-1] * 4, [-1] * 4]
-    assert (dense_labels(replace(instances, masks=None), (4, 4)) == -1).all()
-
-
-def test_dense_loss_by_hand(random):
-    """One labelled cell a level; a padded name takes no part in the softmax."""
-    output, vocabulary = some_output(random, 1), some_vocabulary(1)
-    vocabulary.object_valid[:, 2] = False
-    masks = torch.zeros(1, SIDE, SIDE, dtype=torch.uint8)
-    masks[:, 4:8, 8:12] = 1  # row 1, column 2
-    instance = Instances(torch.tensor([1]), torch.full((1, 4), 0.5), masks, yes(PARTS), torch.tensor([0]))
-    losses = score(output, [Targets(replace(instance, negatives=yes(2)), instance)], vocabulary=vocabulary)
-    cell = output.dense.detach()[0, :, 1, 2]
-    assert_close(losses["dense/objects"], -cell[:2].log_softmax(0)[1])
-    assert_close(losses["dense/parts"], -cell[OBJECTS:].log_softmax(0)[1])
-
-
-def test_focal_loss_in_closed_form():
-    logits = torch.tensor([-2.0, 0.0, 3.0, torch.nan])
-    loss = focal_loss(logits, torch.tensor([True, False, True, False]), torch.tensor([True, True, True, False]))
-    assert loss.tolist() == pytest.approx([focal(-2.0, True), focal(0.0, False), focal(3.0, True), 0.0], rel=1e-5)
-
-
-def test_mask_distances_by_hand():
-    """Probabilities one half against one point in and one out: dice 1 - (2 * 0.5 + 1) / (1 + 1 + 1)."""
-    entropy, dice = mask_distances(torch.zeros(1, 2), torch.tensor([[1.0, 0.0]]))
-    assert float(entropy) == pytest.approx(math.log(2))
-    assert float(dice) == pytest.approx(1 / 3)
