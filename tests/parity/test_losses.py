@@ -1,8 +1,5 @@
 """Costs, assignments and losses against numbers that another implementation computed from the same predictions."""
 
-import os
-from pathlib import Path
-
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -13,10 +10,9 @@ from langhops_cli.model.matcher import HungarianMatcher, Truth
 from langhops_cli.model.point_sampling import sample_points
 from langhops_cli.model.structures import Instances, Predictions
 
-GOLDENS = os.environ.get("LANGHOPS_GOLDENS", "")
-pytestmark = pytest.mark.skipif(
-    not (Path(GOLDENS) / "outputs.safetensors").is_file(), reason="LANGHOPS_GOLDENS names no folder of golden numbers"
-)
+from .weights import GOLDENS
+
+pytestmark = pytest.mark.skipif(not GOLDENS.is_dir(), reason=f"no golden tensors in {GOLDENS}")
 PREFIX = {"final": "", "aux0": "aux0.", "aux1": "aux1.", "aux2": "aux2.", "interm": "interm."}
 
 
@@ -64,7 +60,7 @@ class Stored:
 
 @pytest.fixture(scope="module")
 def goldens():
-    return load_file(Path(GOLDENS) / "outputs.safetensors"), load_file(Path(GOLDENS) / "inputs.safetensors")
+    return load_file(GOLDENS / "outputs.safetensors"), load_file(GOLDENS / "inputs.safetensors")
 
 
 @pytest.fixture(params=[(level, output) for level in ("object", "part") for output in PREFIX], ids=".".join)
