@@ -130,6 +130,7 @@ def _part_branch(config: ModelConfig) -> PartBranch:
         refiner=refiner,
         decoder=_query_decoder(decoder, decoder.part_layers),
         detach_object_queries=hierarchy.detach_object_queries,
+        start_in_parent=hierarchy.start_in_parent,
     )
 
 

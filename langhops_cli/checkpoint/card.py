@@ -15,7 +15,7 @@ def model_card(record: Mapping[str, Any]) -> str:
     """Write the card from what `config.json` says.
 
     Args:
-        record: the content of `config.json`.
+        record: the content of `config.json`; `notes` is a list of sentences of the checkpoint's own.
     """
     lines = [
         "---",
@@ -41,6 +41,8 @@ def model_card(record: Mapping[str, Any]) -> str:
             figures = (row.get(level) for level in ("objects", "parts", "all"))
             cells = " | ".join("-" if figure is None else str(figure) for figure in figures)
             lines.append(f"| {name}, {row['split']} | {row['pictures']} | {cells} |")
+    if notes := record.get("notes"):
+        lines += ["", "## Notes", "", *(f"- {note}" for note in notes)]
     if versions := record.get("versions"):
         lines += ["", "## Made with", "", ", ".join(f"{name} {value}" for name, value in versions.items())]
     return "\n".join(lines) + "\n"

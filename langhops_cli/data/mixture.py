@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -186,6 +187,9 @@ class _CollateOrFault:
 def _start_worker(_: int) -> None:
     # One thread a worker: the cores belong to the training step.
     torch.set_num_threads(1)
+    # A signal to the whole process group asks the training to stop; it still wants its batches until it has saved.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 class TrainingLoader:

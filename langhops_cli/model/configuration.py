@@ -41,7 +41,10 @@ class DecoderConfig:
 
 @dataclass(frozen=True)
 class HierarchyConfig:
-    """Which part queries are made: `source` "learned" is the ablation without the hierarchy."""
+    """Which part queries are made: `source` "learned" is the ablation without the hierarchy.
+
+    `start_in_parent` lets the box of a part start as a share of its object's box instead of the picture.
+    """
 
     source: Literal["hierarchy", "learned"] = "hierarchy"
     num_kept: int = 30
@@ -50,6 +53,7 @@ class HierarchyConfig:
     slots: int = 64
     max_queries: int = 512
     detach_object_queries: bool = False
+    start_in_parent: bool = False
 
 
 @dataclass(frozen=True)
@@ -158,7 +162,7 @@ PRESETS = {
             denoising_queries=40,
             dense_auxiliary=True,
         ),
-        hierarchy=HierarchyConfig(num_kept=10, max_queries=128),
+        hierarchy=HierarchyConfig(num_kept=10, max_queries=128, start_in_parent=True),
         refiner=RefinerConfig(base=MINILM, softcap=None, image_size=None),
         preprocessing=PreprocessingConfig(shortest=320, longest=512),
     ),

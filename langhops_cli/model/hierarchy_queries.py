@@ -94,4 +94,5 @@ def keep_objects(objects: DecoderOutput, count: int) -> KeptObjects:
     scores, classes = objects.final.logits.max(-1)
     scores, index = scores.topk(min(count, scores.shape[1]), dim=1)
     states = objects.queries.gather(1, index.unsqueeze(-1).expand(-1, -1, objects.queries.shape[-1]))
-    return KeptObjects(index, states, classes.gather(1, index), scores, objects.valid.gather(1, index))
+    boxes = objects.final.boxes.gather(1, index.unsqueeze(-1).expand(-1, -1, 4))
+    return KeptObjects(index, states, classes.gather(1, index), scores, objects.valid.gather(1, index), boxes)

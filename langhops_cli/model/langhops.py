@@ -29,6 +29,8 @@ class PartBranch(nn.Module):
         refiner: refines them.
         decoder: turns them into parts.
         detach_object_queries: keep the gradients of the part losses out of the object queries (ablation).
+        start_in_parent: the box of a part starts as a share of its object's box; else of the whole picture, as
+            published, and the part branch has to learn from the object query where the object is.
     """
 
     def __init__(
@@ -38,12 +40,14 @@ class PartBranch(nn.Module):
         refiner: LanguageRefiner | QFormer,
         decoder: QueryDecoder,
         detach_object_queries: bool = False,
+        start_in_parent: bool = False,
     ) -> None:
         super().__init__()
         self.queries = queries
         self.refiner = refiner
         self.decoder = decoder
         self.detach_object_queries = detach_object_queries
+        self.start_in_parent = start_in_parent
 
     def forward(
         self,
@@ -75,7 +79,12 @@ class PartBranch(nn.Module):
             )
         else:
             refined = self.refiner(queries, objects=kept.queries)
-        parts = self.decoder(pyramid, names, queries=refined, valid=queries.valid, auxiliary=auxiliary, trace=trace)
+        frames = None
+        if self.start_in_parent:
+            frames = kept.boxes.detach().gather(1, queries.parent.unsqueeze(-1).expand(-1, -1, 4))
+        parts = self.decoder(
+            pyramid, names, queries=refined, valid=queries.valid, frames=frames, auxiliary=auxiliary, trace=trace
+        )
         return replace(queries, embeds=refined), parts
 
 

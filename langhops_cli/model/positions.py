@@ -51,3 +51,10 @@ def logit(share: Tensor, eps: float = 1e-5) -> Tensor:
     """Inverse of the sigmoid, finite at 0 and 1."""
     share = share.clamp(0, 1)
     return torch.log(share.clamp(min=eps) / (1 - share).clamp(min=eps))
+
+
+def box_in_frame(boxes: Tensor, frames: Tensor) -> Tensor:
+    """Boxes told as shares of a frame, as shares of what the frame is a share of; both centre and size, (..., 4)."""
+    centre, size = boxes.split(2, dim=-1)
+    origin, scale = frames.split(2, dim=-1)
+    return torch.cat([origin + (centre - 0.5) * scale, size * scale], dim=-1)

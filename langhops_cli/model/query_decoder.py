@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from .deformable_attention import DeformableAttention
 from .pixel_decoder import Pyramid, cell_centres
-from .positions import box_positions, logit
+from .positions import box_in_frame, box_positions, logit
 from .structures import DecoderOutput, Denoising, Names, Predictions
 
 MASKED_LOGIT = -1e4  # what a name or a query that is not there scores; finite, so that 0 x loss stays 0
@@ -108,6 +108,7 @@ class QueryDecoder(nn.Module):
         *,
         queries: Tensor | None = None,
         valid: Tensor | None = None,
+        frames: Tensor | None = None,
         num_queries: int = 0,
         denoising: Denoising | None = None,
         auxiliary: bool = False,
@@ -120,6 +121,8 @@ class QueryDecoder(nn.Module):
             names: embeddings of the names of this level.
             queries: refined part queries (B, M, d) with `valid` (B, M); without them the best `num_queries` cells of
                 the memory are taken, as objects are.
+            frames: boxes as shares of the picture in which the queries' own boxes start, (B, M, 4): what the content
+                says is then a share of its frame. Without them it is a share of the picture.
             denoising: noised true instances that ride along.
             auxiliary: predict before every layer as well, for training.
             trace: filled with named tensors on the way when given.
@@ -133,7 +136,10 @@ class QueryDecoder(nn.Module):
         else:
             assert valid is not None
             content = self.enc_output_norm(self.enc_output(queries))
-            start = Start(content, self.bbox_embed(content), valid)
+            reference = self.bbox_embed(content)
+            if frames is not None:
+                reference = logit(box_in_frame(reference.sigmoid(), frames))
+            start = Start(content, reference, valid)
             seeds = replace(start, reference=start.reference.detach())
         if trace is not None:
             trace["init_content"], trace["init_ref_logit"] = start.content, start.reference

@@ -224,13 +224,21 @@ class DecoderOutput(Movable):
 
 @dataclass(frozen=True)
 class KeptObjects(Movable):
-    """The K best objects of each picture, best first: query index, state (B, K, d), class, logit, validity (B, K)."""
+    """The K best objects of each picture, best first.
+
+    Args:
+        index: of the object query, (B, K); queries: its state, (B, K, d).
+        classes: its likeliest name, (B, K); scores: that name's logit, (B, K).
+        valid: (B, K).
+        boxes: centre x, centre y, width, height as shares of the picture, (B, K, 4).
+    """
 
     index: Tensor
     queries: Tensor
     classes: Tensor
     scores: Tensor
     valid: Tensor
+    boxes: Tensor
 
 
 @dataclass(frozen=True)

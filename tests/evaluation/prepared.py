@@ -89,7 +89,9 @@ class Reader(nn.Module):
         valid = torch.ones(1, 2, dtype=torch.bool)
         decoded = DecoderOutput(torch.zeros(1, 2, 4), valid, objects)
         index = torch.tensor([[0, 1]])
-        kept = KeptObjects(index, torch.zeros(1, 2, 4), torch.tensor([[0, 1]]), torch.tensor([[SURE, -2.0]]), valid)
+        kept = KeptObjects(
+            index, torch.zeros(1, 2, 4), torch.tensor([[0, 1]]), torch.tensor([[SURE, -2.0]]), valid, objects.boxes
+        )
         if not self.parts:
             return Output(decoded, kept)
         queries = PartQueries(torch.zeros(1, 2, 4), torch.tensor([[0, 0]]), torch.tensor([[0, 1]]), valid)

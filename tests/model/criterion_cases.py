@@ -53,7 +53,7 @@ def some_output(random, pictures=2):
     blank = torch.zeros(pictures, KEPT)
     return Output(
         objects=some_decoder(random, pictures, QUERIES, OBJECTS),
-        kept=KeptObjects(index, blank[..., None], blank, blank, yes(pictures, KEPT)),
+        kept=KeptObjects(index, blank[..., None], blank, blank, yes(pictures, KEPT), torch.zeros(pictures, KEPT, 4)),
         part_queries=PartQueries(
             embeds=torch.zeros(pictures, ASKED, 2),
             parent=torch.tensor([0, 0, 1, 1, 2, 2]).expand(pictures, -1),

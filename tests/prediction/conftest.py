@@ -53,6 +53,7 @@ class Scene:
             classes.gather(1, index),
             scores,
             torch.ones_like(index, dtype=torch.bool),
+            objects.boxes[:, index[0]],
         )
         queries = PartQueries(
             torch.zeros(1, len(self.parts), 8),
@@ -114,6 +115,7 @@ def pad(output: Output, *, queries: int, names: int, cells: int) -> Output:
             wider(kept.classes, {1: 2}, 0),
             wider(kept.scores, {1: 2}, 9.0),
             wider(kept.valid, {1: 2}, False),
+            wider(kept.boxes, {1: 2}, 0.0),
         ),
         PartQueries(
             wider(asked.embeds, {1: queries}, 0.0),
