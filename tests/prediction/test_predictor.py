@@ -34,7 +34,7 @@ def checkpoint(tmp_path_factory):
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("checkpoint")
     config = tiny_config()
-    save_checkpoint(build_model(config, pretrained=False), folder, config=config, metadata={"stage": "parts"})
+    save_checkpoint(build_model(config, pretrained=False), folder, config=config, metadata={})
     return folder
 
 
@@ -121,10 +121,8 @@ def test_names_are_embedded_once(predictor, monkeypatch):
 
 
 def test_checkpoint_of_stage_one_finds_objects_only(tmp_path):
-    """Its part branch was never trained, whatever the configuration says."""
-    config = tiny_config()
-    metadata = {"stage": "objects"}
-    save_checkpoint(build_model(config, pretrained=False), tmp_path, config=config, metadata=metadata)
+    config = replace(tiny_config(), level="objects")
+    save_checkpoint(build_model(config, pretrained=False), tmp_path, config=config, metadata={})
     predictor = Predictor.from_pretrained(tmp_path)
     assert not predictor.finds_parts
     prediction = predictor.predict(picture(64, 64), VOCABULARY, min_score=0.0)
