@@ -203,6 +203,17 @@ def test_part_losses_teach_objects_unless_detached(detach):
         assert reached.grad is not None and reached.grad.any()
 
 
+@torch.no_grad()
+def test_a_fresh_part_is_looked_for_in_the_middle_of_its_object():
+    model = build_model(CONFIG).eval()
+    output = model(canvas([LARGE], 256, 320), VocabularyBatch.of([DOGS]), return_intermediates=True)
+    valid = output.part_queries.valid[0]
+    objects = output.kept.boxes[0][output.part_queries.parent[0][valid]]
+    start = output.intermediates["part.ref0"][0][valid]
+    assert_close(start[:, :2], objects[:, :2], atol=1e-4, rtol=0)
+    assert_close(start[:, 2:], objects[:, 2:] / 2, atol=1e-4, rtol=0)
+
+
 def test_stage_one_has_no_part_branch():
     model = build(level="objects")
     output = model(canvas([LARGE], 256, 320), VocabularyBatch.of([DOGS]))
