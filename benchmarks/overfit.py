@@ -3,8 +3,8 @@
     python benchmarks/overfit.py --data-root data --name cars
 
 It trains with the project's own loop on the first pictures of a prepared set, without augmentation, measures on the
-same pictures after each round of stage 2, and ends with 0 as soon as the goal is reached, else with 1. A run that was
-stopped goes on with the same command.
+same pictures after each round of stage 2, and ends with 0 as soon as the goal is reached, else with 1. `--init` starts
+from a checkpoint of stage 2, which saves most of the time. A run that was stopped goes on with the same command.
 """
 
 from __future__ import annotations
@@ -63,6 +63,7 @@ def main() -> int:
     parser.add_argument("--pictures", type=int, default=8)
     parser.add_argument("--side", type=int, default=256, help="of the pictures in pixels")
     parser.add_argument("--goal", type=float, default=60.0, help="part mask AP in percent")
+    parser.add_argument("--init", type=Path, help="a checkpoint of stage 2 to start from, in place of stage 1")
     parser.add_argument("--stage1-steps", type=int, default=400)
     parser.add_argument("--round", type=int, default=200, help="steps of stage 2 between two measurements")
     parser.add_argument("--most-steps", type=int, default=3000, help="of stage 2")
@@ -77,11 +78,13 @@ def main() -> int:
     started = time.monotonic()
     first_pictures(options.data_root / options.name, options.out / "data" / "few", count=options.pictures)
     root = {"data_root": options.out / "data"}
-    train(recipe_of("objects", steps=options.stage1_steps, side=options.side), folder=options.out / "stage1", **root)
+    init = options.init or options.out / "stage1"
+    if options.init is None:
+        train(recipe_of("objects", steps=options.stage1_steps, side=options.side), folder=init, **root)
     dataset = PreparedDataset(options.out / "data" / "few", "val")
     for steps in range(options.round, options.most_steps + 1, options.round):
         recipe = recipe_of("parts", steps=steps, side=options.side)
-        train(recipe, folder=options.out / "stage2", init=options.out / "stage1", **root)
+        train(recipe, folder=options.out / "stage2", init=init, **root)
         langhops = LangHOPS.from_pretrained(options.out / "stage2")
         measured = measure(langhops.model, [dataset], langhops.config, pictures=options.pictures)["few"]
         minutes = (time.monotonic() - started) / 60
