@@ -25,7 +25,9 @@ def predict(
     vocab: Annotated[list[str], Option(help="Names to look for: 'dog:head,leg*4; car:wheel' or @file.")],
     checkpoint: Annotated[Path | None, Option(help="Folder of a model; the embedded one when left out.")] = None,
     out: Annotated[Path, Option(help="Folder for predictions.json and the overlays.")] = Path("predictions"),
-    min_score: Annotated[float, Option(min=0.0, max=1.0, help="Leave out what scores less.")] = 0.3,
+    min_score: Annotated[
+        float | None, Option(min=0.0, max=1.0, help="Leave out what scores less; the model's own limit when left out.")
+    ] = None,
     device: Annotated[str, Option(help="auto, cpu or cuda.")] = "auto",
     overlays: Annotated[bool, Option(help="Draw what was found on a copy of each picture.")] = True,
     as_json: Annotated[bool, Option("--json", help="Print what was found as JSON instead of as a tree.")] = False,
@@ -64,7 +66,7 @@ def _predict_all(
     paths: Sequence[Path],
     vocabulary: Vocabulary,
     out: Path,
-    min_score: float,
+    min_score: float | None,
     *,
     overlays: bool,
     as_json: bool,

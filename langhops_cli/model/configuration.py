@@ -91,7 +91,9 @@ class PreprocessingConfig:
 class ModelConfig:
     """All of a model; the paper's numbers are the defaults.
 
-    `level` says how far it goes: "objects" after stage 1, "parts" with the part branch of stage 2.
+    `level` says how far it goes: "objects" after stage 1, "parts" with the part branch of stage 2. `min_score` is the
+    score below which an instance is left out when the user names none, in 0..1: how sure a model is of what is right
+    depends on its training.
     """
 
     level: Literal["objects", "parts"] = "parts"
@@ -103,6 +105,7 @@ class ModelConfig:
     hierarchy: HierarchyConfig = field(default_factory=HierarchyConfig)
     refiner: RefinerConfig = field(default_factory=RefinerConfig)
     part_scoring: Literal["tied", "open"] = "tied"
+    min_score: float = 0.3
     preprocessing: PreprocessingConfig = field(default_factory=PreprocessingConfig)
 
     @classmethod

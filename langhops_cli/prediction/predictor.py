@@ -77,7 +77,7 @@ class Predictor:
         image: Picture,
         vocabulary: Vocabulary | str | Sequence[str],
         *,
-        min_score: float = 0.3,
+        min_score: float | None = None,
         part_scoring: PartScoring | None = None,
         name: str | None = None,
     ) -> Prediction:
@@ -86,7 +86,7 @@ class Predictor:
         Args:
             image: a path, a PIL picture, or an array (h, w, 3) or (h, w), uint8, RGB or grey.
             vocabulary: names to look for, as text "dog:head,leg*4" or parsed.
-            min_score: instances below are left out, in 0..1.
+            min_score: instances below are left out, in 0..1; the checkpoint's own threshold when left out.
             part_scoring: "tied" or "open"; the checkpoint's own way when left out.
             name: what the result calls the picture; its path when left out.
 
@@ -105,7 +105,7 @@ class Predictor:
         images: Sequence[Picture],
         vocabulary: Vocabulary | str | Sequence[str],
         *,
-        min_score: float = 0.3,
+        min_score: float | None = None,
         part_scoring: PartScoring | None = None,
         names: Sequence[str] | None = None,
     ) -> list[Prediction]:
@@ -114,6 +114,7 @@ class Predictor:
         Returns:
             One prediction a picture, in their order.
         """
+        min_score = self.config.min_score if min_score is None else min_score
         if not 0 <= min_score <= 1:
             raise ValueError(f"min_score must be in 0..1, got {min_score}")
         if not images:

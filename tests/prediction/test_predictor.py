@@ -172,3 +172,17 @@ def test_devices_that_are_not_there(name, code):
 def test_folder_without_a_checkpoint(tmp_path):
     with pytest.raises(UserError, match=r"config\.json"):
         Predictor.from_pretrained(tmp_path)
+
+
+def test_a_checkpoint_brings_its_own_threshold(predictor):
+    image = picture(120, 90)
+    scores = sorted(
+        item.score for item in predictor.predict(image, VOCABULARY, min_score=0.0) if item.level == "object"
+    )
+    limit = scores[-1] - 1e-6
+    own = Predictor(model=predictor.model, config=replace(predictor.config, min_score=limit))
+    found = own.predict(image, VOCABULARY)
+    assert [item.score for item in found] == [scores[-1]]
+    assert [item.score for item in found] == [
+        item.score for item in predictor.predict(image, VOCABULARY, min_score=limit)
+    ]
