@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from langhops_cli.data.collate import Batch, Collate
 from langhops_cli.data.index import PreparedDataset
+from langhops_cli.data.names import ask_for_absent
 from langhops_cli.data.sample import Sample
 from langhops_cli.data.transforms import flip, jitter_colour, jitter_crop
 from langhops_cli.errors import UserError
@@ -120,6 +121,29 @@ def _quotas(ratios: Sequence[float]) -> tuple[int, ...]:
 
 
 @dataclass(frozen=True)
+class MixedSet:
+    """A prepared set in a mixture.
+
+    Args:
+        dataset: the set.
+        ratio: how often it is drawn, whatever its size.
+        absent: names of objects that none of its pictures holds, which it is asked about as well.
+
+    Raises:
+        UserError: a name is one of the set's own.
+    """
+
+    dataset: PreparedDataset
+    ratio: float = 1.0
+    absent: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in self.absent:
+            if name in self.dataset.vocabulary.object_names:
+                raise UserError(f"'{name}' is an object of {self.dataset.name} and cannot be absent from it.")
+
+
+@dataclass(frozen=True)
 class Augmentation:
     """How training pictures are changed.
 
@@ -157,17 +181,19 @@ class _Fault:
 class _Examples(Dataset[Sample | _Fault]):
     """Augmented samples by draw."""
 
-    def __init__(self, datasets: Sequence[PreparedDataset], augmentation: Augmentation, seed: int) -> None:
-        self.datasets = datasets
+    def __init__(self, sets: Sequence[MixedSet], augmentation: Augmentation, seed: int) -> None:
+        self.sets = sets
         self.augmentation = augmentation
         self.seed = seed
 
     def __getitem__(self, draw: Draw) -> Sample | _Fault:
         generator = np.random.default_rng([self.seed, draw.seed])
+        chosen = self.sets[draw.dataset]
         try:
-            sample = self.augmentation.load(self.datasets[draw.dataset], draw.index, generator)
+            sample = self.augmentation.load(chosen.dataset, draw.index, generator)
         except UserError as error:
             return _Fault(str(error), error.code)
+        sample = ask_for_absent(sample, chosen.absent)
         return replace(sample, draw=int(generator.integers(2**31)))
 
 
@@ -210,7 +236,7 @@ class TrainingLoader:
 
 
 def training_loader(
-    datasets: Sequence[tuple[PreparedDataset, float]],
+    sets: Sequence[MixedSet],
     *,
     batch_size: int,
     size: int,
@@ -230,7 +256,7 @@ def training_loader(
     """Endless or counted batches of augmented pictures; step k of a seed is always the same, whatever the workers.
 
     Args:
-        datasets: prepared sets with the ratios by which they are drawn.
+        sets: prepared sets with the ratios by which they are drawn.
         batch_size: pictures a step and rank.
         size: side of the square canvas in pixels.
         jitter: smallest and largest scale, 1 for a picture that just fills the canvas.
@@ -248,8 +274,8 @@ def training_loader(
         UserError: when iterated, a picture cannot be read; the message names it.
     """
     sampler = MixtureSampler(
-        [len(dataset) for dataset, _ in datasets],
-        [ratio for _, ratio in datasets],
+        [len(item.dataset) for item in sets],
+        [item.ratio for item in sets],
         batch_size=batch_size,
         seed=seed,
         start_step=start_step,
@@ -260,7 +286,7 @@ def training_loader(
     augmentation = Augmentation(size=size, jitter=jitter, flip=flip, colour=colour)
     collate = Collate(queries_per_part=queries_per_part, max_names=max_names, tower_size=tower_size)
     loader = DataLoader(
-        _Examples([dataset for dataset, _ in datasets], augmentation, seed),
+        _Examples(sets, augmentation, seed),
         batch_sampler=sampler,
         collate_fn=_CollateOrFault(collate),
         num_workers=workers,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import replace
+from functools import lru_cache
 
 import numpy as np
 
@@ -46,6 +47,23 @@ def choose_names(sample: Sample, *, max_names: int, generator: np.random.Generat
         unsure_objects=frozenset(objects[label] for label in sample.unsure_objects),
         unsure_parts=frozenset(places[label] for label in sample.unsure_parts),
     )
+
+
+def ask_for_absent(sample: Sample, names: tuple[str, ...]) -> Sample:
+    """Ask about objects that are not in the picture as well: what looks like nothing it knows has to be refused.
+
+    A set of one kind of object never says what that kind is not; names that its pictures are known not to hold do.
+
+    Args:
+        sample: left as it is.
+        names: of objects that are not in the picture; none of them a name of its vocabulary.
+    """
+    return replace(sample, vocabulary=_extended(sample.vocabulary, names)) if names else sample
+
+
+@lru_cache(maxsize=64)
+def _extended(vocabulary: Vocabulary, names: tuple[str, ...]) -> Vocabulary:
+    return Vocabulary((*vocabulary.objects, *map(ObjectNode, names)))
 
 
 def _with_ancestors(sample: Sample) -> set[int]:

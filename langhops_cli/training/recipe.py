@@ -41,11 +41,12 @@ class StageSection(Section):
 
 
 class TrainSet(Section):
-    """A prepared data set and how often it is drawn, whatever its size."""
+    """A prepared data set, how often it is drawn, whatever its size, and objects that none of its pictures holds."""
 
     name: str
     ratio: float = Field(default=1.0, gt=0)
     split: str = "train"
+    absent: list[str] = []
 
 
 class DataSection(Section):

@@ -11,7 +11,7 @@ import torch
 from langhops_cli.checkpoint.build import build_model
 from langhops_cli.checkpoint.folder import WEIGHTS, check_config, fill_model, read_config, read_tensors
 from langhops_cli.data.index import PreparedDataset
-from langhops_cli.data.mixture import TrainingLoader, training_loader
+from langhops_cli.data.mixture import MixedSet, TrainingLoader, training_loader
 from langhops_cli.errors import USAGE, UserError
 from langhops_cli.model.configuration import ModelConfig
 from langhops_cli.model.langhops import LangHOPSModel
@@ -98,7 +98,7 @@ def batches(recipe: Recipe, config: ModelConfig, datasets: Sequence[PreparedData
     """The batches of a run from step `first` on; each depends on the recipe and on its step alone."""
     data = recipe.data
     return training_loader(
-        [(dataset, item.ratio) for dataset, item in zip(datasets, data.train, strict=True)],
+        [MixedSet(dataset, item.ratio, tuple(item.absent)) for dataset, item in zip(datasets, data.train, strict=True)],
         batch_size=data.batch,
         size=data.image_size,
         jitter=data.jitter,

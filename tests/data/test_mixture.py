@@ -10,7 +10,7 @@ from torch import Tensor
 
 from langhops_cli.data.collate import Batch
 from langhops_cli.data.index import PreparedDataset
-from langhops_cli.data.mixture import Draw, MixtureSampler, training_loader
+from langhops_cli.data.mixture import Draw, MixedSet, MixtureSampler, training_loader
 from langhops_cli.errors import DATA, UserError
 
 
@@ -76,7 +76,7 @@ def _same(one: Batch, two: Batch) -> bool:
 def test_batches_depend_on_seed_and_step_alone(prepared_dogs: PreparedDataset) -> None:
     def load(**options: Any) -> list[Batch]:
         return list(
-            training_loader([(prepared_dogs, 1)], batch_size=2, size=64, **{"steps": 4, "workers": 0, **options})
+            training_loader([MixedSet(prepared_dogs)], batch_size=2, size=64, **{"steps": 4, "workers": 0, **options})
         )
 
     whole = load()
@@ -89,7 +89,7 @@ def test_batches_depend_on_seed_and_step_alone(prepared_dogs: PreparedDataset) -
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_bad_picture_stops_training_with_one_line_that_names_it(prepared_dogs: PreparedDataset, workers: int) -> None:
     prepared_dogs.image_path(1).write_bytes(b"")
-    loader = training_loader([(prepared_dogs, 1)], batch_size=2, size=64, steps=1, workers=workers)
+    loader = training_loader([MixedSet(prepared_dogs)], batch_size=2, size=64, steps=1, workers=workers)
     with pytest.raises(UserError) as caught:
         list(loader)
     assert caught.value.code == DATA
@@ -104,7 +104,7 @@ def test_parts_keep_their_object_through_the_whole_pipeline(
     source = shared_data / "car_parts"
     _, folder = prepare_coco(source, val=source / "val.json", object_name="car", union=True)
     dataset = PreparedDataset(folder, "val")
-    for batch in training_loader([(dataset, 1)], batch_size=4, size=128, steps=4, workers=0):
+    for batch in training_loader([MixedSet(dataset)], batch_size=4, size=128, steps=4, workers=0):
         for target in batch.targets:
             assert target.parts.parents is not None
             assert target.parts.masks is not None
@@ -112,3 +112,22 @@ def test_parts_keep_their_object_through_the_whole_pipeline(
             for mask, parent in zip(target.parts.masks, target.parts.parents, strict=True):
                 assert parent >= 0
                 assert bool((target.objects.masks[parent] >= mask).all())
+
+
+def test_absent_names_are_asked_about_and_are_negatives(prepared_dogs: PreparedDataset) -> None:
+    """They stand behind the set's own names, so that its labels stay, and no instance ever has them."""
+    own = prepared_dogs.vocabulary.object_names
+    loader = training_loader(
+        [MixedSet(prepared_dogs, absent=("car", "sofa"))], batch_size=2, size=64, steps=2, workers=0
+    )
+    for batch in loader:
+        names = [batch.vocabulary.texts[index] for index in batch.vocabulary.objects[0].tolist()]
+        assert names == [*own, "car", "sofa"]
+        for target in batch.targets:
+            assert target.objects.negatives[len(own) :].all()
+            assert not (target.objects.labels >= len(own)).any()
+
+
+def test_a_name_of_the_set_cannot_be_absent_from_it(prepared_dogs: PreparedDataset) -> None:
+    with pytest.raises(UserError, match="'dog' is an object of .* cannot be absent"):
+        MixedSet(prepared_dogs, absent=("sofa", "dog"))
