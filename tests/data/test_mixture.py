@@ -129,5 +129,5 @@ def test_absent_names_are_asked_about_and_are_negatives(prepared_dogs: PreparedD
 
 
 def test_a_name_of_the_set_cannot_be_absent_from_it(prepared_dogs: PreparedDataset) -> None:
-    with pytest.raises(UserError, match="'dog' is an object of .* cannot be absent"):
+    with pytest.raises(UserError, match=r"'dog' is an object of .* cannot be absent"):
         MixedSet(prepared_dogs, absent=("sofa", "dog"))
