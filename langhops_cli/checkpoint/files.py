@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,7 +20,10 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
+        beside.touch()
+        usual = stat.S_IMODE(beside.stat().st_mode)
         write(beside)
+        beside.chmod(usual)  # safetensors makes files that only their owner can read, which a shared run is not for
         _flush(beside)
         os.replace(beside, path)
         _flush(path.parent)

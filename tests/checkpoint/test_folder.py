@@ -169,3 +169,8 @@ def refuse(folder: Path, message: str) -> None:
         load_checkpoint(folder)
     assert caught.value.code in (2, 3)
     assert "\n" not in str(caught.value)
+
+
+def test_weights_can_be_read_by_whom_the_users_files_can_be_read(saved: Path, tmp_path: Path) -> None:
+    (tmp_path / "usual").touch()
+    assert (saved / "model.safetensors").stat().st_mode == (tmp_path / "usual").stat().st_mode
