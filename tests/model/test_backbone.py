@@ -101,7 +101,8 @@ def test_the_canvas_never_changes_a_picture(backbone, height, width):
     large = backbone(*on_canvas(picture, 192, 320, fill=9.0))
     for stride, a, b in zip(backbone.strides, small, large, strict=True):
         rows, columns = -(-height // stride), -(-width // stride)
-        assert_close(b[:, :, :rows, :columns], a[:, :, :rows, :columns], atol=1e-5, rtol=1e-5)
+        # kernels split the work by size and threads, so sums differ in their last digits; 1e-4 is the promise
+        assert_close(b[:, :, :rows, :columns], a[:, :, :rows, :columns], atol=1e-4, rtol=0)
         assert not b[:, :, rows:].any()
         assert not b[:, :, :, columns:].any()
 
