@@ -54,9 +54,7 @@ def build_model(config: ModelConfig, *, pretrained: bool = True) -> LangHOPSMode
         ),
         object_decoder=_query_decoder(decoder, decoder.object_layers),
         part_branch=_part_branch(config) if config.level == "parts" else None,
-        denoising=DenoisingQueries(query_dim=decoder.dim, num_queries=decoder.denoising_queries)
-        if decoder.denoising_queries
-        else None,
+        denoising=_denoising(decoder.dim, decoder.denoising_queries),
         num_queries=decoder.num_queries,
         num_kept=config.hierarchy.num_kept,
         dense=nn.Conv2d(decoder.dim, decoder.dim, 1) if decoder.dense_auxiliary else None,
@@ -131,7 +129,12 @@ def _part_branch(config: ModelConfig) -> PartBranch:
         decoder=_query_decoder(decoder, decoder.part_layers),
         detach_object_queries=hierarchy.detach_object_queries,
         start_in_parent=hierarchy.start_in_parent,
+        denoising=_denoising(decoder.dim, decoder.part_denoising_queries),
     )
+
+
+def _denoising(dim: int, count: int) -> DenoisingQueries | None:
+    return DenoisingQueries(query_dim=dim, num_queries=count) if count else None
 
 
 def _check_room(config: ModelConfig, refiner: LanguageRefiner) -> None:

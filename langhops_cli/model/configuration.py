@@ -25,7 +25,7 @@ class TextConfig:
 
 @dataclass(frozen=True)
 class DecoderConfig:
-    """Pixel decoder and the two query decoders."""
+    """Pixel decoder and the two query decoders; 0 denoising queries go without."""
 
     dim: int = 256
     feedforward: int = 2048
@@ -36,6 +36,7 @@ class DecoderConfig:
     part_layers: int = 9
     num_queries: int = 200
     denoising_queries: int = 100
+    part_denoising_queries: int = 0
     dense_auxiliary: bool = False
 
 
@@ -43,7 +44,8 @@ class DecoderConfig:
 class HierarchyConfig:
     """Which part queries are made: `source` "learned" is the ablation without the hierarchy.
 
-    `start_in_parent` lets the box of a part start as a share of its object's box instead of the picture.
+    `start_in_parent` lets the box of a part start as a share of its object's box instead of the picture, and the
+    repetitions of a part spread over that box.
     """
 
     source: Literal["hierarchy", "learned"] = "hierarchy"
@@ -163,6 +165,7 @@ PRESETS = {
             part_layers=3,
             num_queries=60,
             denoising_queries=40,
+            part_denoising_queries=40,
             dense_auxiliary=True,
         ),
         hierarchy=HierarchyConfig(num_kept=10, max_queries=128, start_in_parent=True),

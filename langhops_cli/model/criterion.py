@@ -97,7 +97,6 @@ class Criterion(nn.Module):
         pictures: Pictures,
         vocabulary: VocabularyBatch,
         *,
-        denoising: Denoising | None = None,
         distillation: Tensor | None = None,
         generator: torch.Generator | None = None,
     ) -> dict[str, Tensor]:
@@ -108,7 +107,6 @@ class Criterion(nn.Module):
             targets: what is true in each picture.
             pictures: the batch, for the canvas and the share of it that each picture fills.
             vocabulary: for the names that are real.
-            denoising: what `output.objects.denoising` answers to.
             distillation: mean squared distance of the text encoder to its teacher, a scalar.
             generator: source of randomness on the device of the output.
 
@@ -119,7 +117,7 @@ class Criterion(nn.Module):
             NonFiniteCost: a prediction for one of the pictures is not finite.
         """
         with torch.autocast(pictures.sizes.device.type, enabled=False):
-            return self._score(output, targets, pictures, vocabulary, denoising, distillation, generator)
+            return self._score(output, targets, pictures, vocabulary, distillation, generator)
 
     def _score(
         self,
@@ -127,13 +125,12 @@ class Criterion(nn.Module):
         targets: Sequence[Targets],
         pictures: Pictures,
         vocabulary: VocabularyBatch,
-        denoising: Denoising | None,
         distillation: Tensor | None,
         generator: torch.Generator | None,
     ) -> dict[str, Tensor]:
         objects = Truth.of([item.objects for item in targets], num_names=vocabulary.objects.shape[1])
         parts = Truth.of([item.parts for item in targets], num_names=vocabulary.parts.shape[1])
-        normalisers = self._normalisers(objects, parts, denoising)
+        normalisers = self._normalisers(objects, parts, output.noised, output.noised_parts)
         batch = _Batch(
             names=[item.name for item in targets],
             extent=pictures.extent,
@@ -142,14 +139,17 @@ class Criterion(nn.Module):
         )
         values, matches = self._level(output.objects, objects, vocabulary.object_valid, batch)
         losses = self._weighted("objects", values, normalisers[0])
-        if denoising is not None:
-            values = self._denoising(output.objects.denoising, denoising, objects, vocabulary.object_valid)
+        if output.noised is not None:
+            values = self._denoising(output.objects.denoising, output.noised, objects, vocabulary.object_valid)
             losses |= self._weighted("denoising", values, normalisers[2])
         if output.parts is not None and output.part_queries is not None:
             final = matches.instance_of(output=0, like=output.objects.valid)
             forbidden = self.forbidden(output.part_queries, output.kept, final, parts)
             values, _ = self._level(output.parts, parts, vocabulary.part_valid, batch, forbidden)
             losses |= self._weighted("parts", values, normalisers[1])
+            if output.noised_parts is not None:
+                values = self._denoising(output.parts.denoising, output.noised_parts, parts, vocabulary.part_valid)
+                losses |= self._weighted("part_denoising", values, normalisers[3])
         if output.dense is not None:
             dense = self._dense(output.dense, targets, vocabulary)
             losses |= {f"dense/{level}": value * self.weights["dense"] for level, value in dense.items()}
@@ -180,12 +180,13 @@ class Criterion(nn.Module):
             ban |= known & (instance != parts.parents[:, None])
         return ban
 
-    def _normalisers(self, objects: Truth, parts: Truth, denoising: Denoising | None) -> Tensor:
-        """Mean number of objects, parts and noised queries over the ranks, at least 1 each, (3,)."""
+    def _normalisers(self, objects: Truth, parts: Truth, *noised: Denoising | None) -> Tensor:
+        """Mean number of objects, parts and noised queries of each kind over the ranks, at least 1 each, (4,)."""
         device = objects.boxes.device
-        counts = torch.tensor([sum(objects.counts), sum(parts.counts), 0], dtype=torch.float32, device=device)
-        if denoising is not None:
-            counts[2] = denoising.valid.sum()
+        counts = torch.tensor([sum(objects.counts), sum(parts.counts), 0, 0], dtype=torch.float32, device=device)
+        for place, item in enumerate(noised, start=2):
+            if item is not None:
+                counts[place] = item.valid.sum()
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             torch.distributed.all_reduce(counts)
             counts /= torch.distributed.get_world_size()
@@ -284,10 +285,6 @@ class Criterion(nn.Module):
         counted = valid[:, :, None] & name_valid[:, None]
         box, giou = box_distances(torch.where(valid[..., None], boxes, 0.5), torch.where(valid[..., None], target, 0.5))
         sums = {"class": focal_loss(logits, present, counted).flatten(1).sum(1)}
-        # A masks head that nobody asks about here stays in the graph, so that every rank has every gradient.
-        sums["class"] = sums["class"] + sum(
-            item.masks.flatten()[:0].sum() for item in predictions if item.masks is not None
-        )
         sums |= {"box": box.flatten(1).sum(1), "giou": giou.flatten(1).sum(1)}
         names = [*(f"auxiliary{i}" for i in range(len(predictions) - 1)), "final"]
         return _by_output(names, sums)

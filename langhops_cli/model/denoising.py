@@ -9,11 +9,11 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 from torch.nn.utils.rnn import pad_sequence
 
-from .structures import Denoising, Names, Targets
+from .structures import Denoising, Instances, Names
 
 
 class DenoisingQueries(nn.Module):
-    """Noised copies of the true objects, with a content made from their name's text embedding.
+    """Noised copies of the true objects, or parts, with a content made from their name's text embedding.
 
     A query's content speaks of a name and not of a class number, so that any vocabulary can be denoised.
     Source: DN-DETR (arXiv 2203.01305), sections 4.1 to 4.3; Mask DINO (arXiv 2206.02777).
@@ -36,32 +36,30 @@ class DenoisingQueries(nn.Module):
 
     def forward(
         self,
-        targets: Sequence[Targets],
+        instances: Sequence[Instances],
         names: Names,
         *,
-        num_object_queries: int,
         generator: torch.Generator | None = None,
     ) -> Denoising:
         """Make as many groups of all instances as fit; without any instance one query that is not valid.
 
         Args:
-            targets: of the B pictures.
-            names: embeddings of the object names, (B, C, d); a picture's real names stand in front.
-            num_object_queries: Q, the queries that are matched.
-            generator: source of randomness on the device of the targets.
+            instances: the true ones of the B pictures.
+            names: embeddings of their level's names, (B, C, d); a picture's real names stand in front.
+            generator: source of randomness on the device of the instances.
 
         Returns:
             Denoising with N = groups x (most instances in a picture) queries.
         """
         device = names.embeddings.device
-        rows = [_chosen(len(item.objects.labels), self.num_queries).to(device) for item in targets]
+        rows = [_chosen(len(item.labels), self.num_queries).to(device) for item in instances]
         index = pad_sequence(rows, batch_first=True, padding_value=-1)
         index = pad(index, (0, int(not index.shape[1])), value=-1)  # one place at least, so that all ranks run alike
         groups = max(1, self.num_queries // index.shape[1])
         valid = (index >= 0).repeat(1, groups)
         index = index.clamp(min=0).repeat(1, groups)
-        labels = _padded([item.objects.labels for item in targets]).gather(1, index)
-        boxes = _padded([item.objects.boxes.float() for item in targets])
+        labels = _padded([item.labels for item in instances]).gather(1, index)
+        boxes = _padded([item.boxes.float() for item in instances])
         boxes = boxes.gather(1, index.unsqueeze(-1).expand(-1, -1, 4))
 
         labels = self._flip(labels, names.valid, generator)
@@ -71,7 +69,7 @@ class DenoisingQueries(nn.Module):
             content=content,
             reference=torch.logit(self._jitter(boxes, generator), eps=1e-4),
             valid=valid,
-            attention=attention_mask(valid, groups=groups, num_object_queries=num_object_queries),
+            groups=groups,
             target=index,
         )
 
@@ -86,15 +84,15 @@ class DenoisingQueries(nn.Module):
         return boxes + draw * reach * self.box_jitter
 
 
-def attention_mask(valid: Tensor, *, groups: int, num_object_queries: int) -> Tensor:
+def attention_mask(valid: Tensor, *, groups: int, num_matched: int) -> Tensor:
     """Who may not look at whom, so that no true answer leaks.
 
-    A noised query sees its own group and all object queries; an object query sees no noised query.
+    A noised query sees its own group and all queries that are matched; those see no noised query.
 
     Args:
         valid: noised queries that are real, group by group, (B, N).
         groups: number of groups, a divisor of N.
-        num_object_queries: Q.
+        num_matched: Q, the queries that are matched.
 
     Returns:
         True where a row may NOT attend to a column, (B, N + Q, N + Q).
@@ -103,10 +101,10 @@ def attention_mask(valid: Tensor, *, groups: int, num_object_queries: int) -> Te
     """
     noised = valid.shape[1]
     group = torch.arange(noised, device=valid.device) // (noised // groups)
-    group = pad(group, (0, num_object_queries), value=-1)
+    group = pad(group, (0, num_matched), value=-1)
     is_noised = group >= 0
     hidden = is_noised & (group[:, None] != group)
-    return hidden | (is_noised & ~pad(valid, (0, num_object_queries), value=True))[:, None]
+    return hidden | (is_noised & ~pad(valid, (0, num_matched), value=True))[:, None]
 
 
 def _chosen(count: int, most: int) -> Tensor:

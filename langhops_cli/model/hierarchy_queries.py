@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from .positions import logit
 from .structures import DecoderOutput, KeptObjects, Names, PartQueries, VocabularyBatch
 
 Norm = Literal["layer", "none"]
@@ -77,12 +78,28 @@ class HierarchyQueries(nn.Module):
         dim = kept.queries.shape[-1]
         objects = kept.queries.gather(1, parent.unsqueeze(-1).expand(-1, -1, dim))
         candidates = parts.embeddings.gather(1, name.unsqueeze(-1).expand(-1, -1, dim)) + self._slot(slot)
-        return PartQueries(self.mlp(torch.cat([objects, candidates], dim=-1)), parent, name, valid)
+        return PartQueries(self.mlp(torch.cat([objects, candidates], dim=-1)), parent, name, valid, slot)
 
     def _slot(self, slot: Tensor) -> Tensor:
         """The first slot is the part itself, so that an only instance is named by language alone."""
         embedded: Tensor = self.slots(slot)
         return embedded * (slot > 0).unsqueeze(-1)
+
+
+def slot_anchors(slots: Tensor) -> Tensor:
+    """Box logits at which the repetitions of a part start, as shares of their object's box, (B, M) to (B, M, 4).
+
+    The first starts in the middle, half as wide and high as the object; the others a quarter, at the points of a
+    sequence of which any first n cover the box evenly. Without places of their own, the many windows of a facade
+    would all be looked for at the same spot.
+
+    Source: the R2 sequence, M. Roberts, "The unreasonable effectiveness of quasirandom sequences" (2018).
+    """
+    golden = 1.32471795724474602596  # root of x^3 = x + 1
+    steps = torch.tensor([1 / golden, 1 / golden**2], device=slots.device)
+    centres = ((0.5 + slots.unsqueeze(-1) * steps) % 1).clamp(0.02, 0.98)
+    sizes = torch.where(slots > 0, 0.25, 0.5).unsqueeze(-1).expand_as(centres)
+    return logit(torch.cat([centres, sizes], dim=-1))
 
 
 def _norm(norm: Norm, dim: int) -> nn.Module:

@@ -10,12 +10,22 @@ from torch import Tensor, nn
 
 from .backbone import Backbone
 from .denoising import DenoisingQueries
-from .hierarchy_queries import HierarchyQueries, keep_objects
+from .hierarchy_queries import HierarchyQueries, keep_objects, slot_anchors
 from .mllm import LanguageRefiner
 from .pixel_decoder import PixelDecoder, Pyramid
 from .qformer import LearnedPartQueries, QFormer
 from .query_decoder import QueryDecoder
-from .structures import DecoderOutput, KeptObjects, Names, Output, PartQueries, Pictures, Targets, VocabularyBatch
+from .structures import (
+    DecoderOutput,
+    Denoising,
+    KeptObjects,
+    Names,
+    Output,
+    PartQueries,
+    Pictures,
+    Targets,
+    VocabularyBatch,
+)
 from .text_encoder import TextEncoder
 
 IMAGE_LEVEL = 1  # of the pyramid, coarsest first: the stride-32 map is what a text-only language model sees
@@ -30,7 +40,9 @@ class PartBranch(nn.Module):
         decoder: turns them into parts.
         detach_object_queries: keep the gradients of the part losses out of the object queries (ablation).
         start_in_parent: the box of a part starts as a share of its object's box; else of the whole picture, as
-            published, and the part branch has to learn from the object query where the object is.
+            published, and the part branch has to learn from the object query where the object is. The repetitions
+            of a part start spread over it.
+        denoising: noised true parts for training; None goes without.
     """
 
     def __init__(
@@ -41,6 +53,7 @@ class PartBranch(nn.Module):
         decoder: QueryDecoder,
         detach_object_queries: bool = False,
         start_in_parent: bool = False,
+        denoising: DenoisingQueries | None = None,
     ) -> None:
         super().__init__()
         self.queries = queries
@@ -48,6 +61,7 @@ class PartBranch(nn.Module):
         self.decoder = decoder
         self.detach_object_queries = detach_object_queries
         self.start_in_parent = start_in_parent
+        self.denoising = denoising
 
     def forward(
         self,
@@ -57,6 +71,7 @@ class PartBranch(nn.Module):
         vocabulary: VocabularyBatch,
         *,
         mllm_pixels: Tensor | None = None,
+        noised: Denoising | None = None,
         auxiliary: bool = False,
         trace: dict[str, Tensor] | None = None,
     ) -> tuple[PartQueries, DecoderOutput]:
@@ -79,11 +94,20 @@ class PartBranch(nn.Module):
             )
         else:
             refined = self.refiner(queries, objects=kept.queries)
-        frames = None
+        frames, anchors = None, None
         if self.start_in_parent:
+            anchors = None if queries.slot is None else slot_anchors(queries.slot)
             frames = kept.boxes.detach().gather(1, queries.parent.unsqueeze(-1).expand(-1, -1, 4))
         parts = self.decoder(
-            pyramid, names, queries=refined, valid=queries.valid, frames=frames, auxiliary=auxiliary, trace=trace
+            pyramid,
+            names,
+            queries=refined,
+            valid=queries.valid,
+            anchors=anchors,
+            frames=frames,
+            denoising=noised,
+            auxiliary=auxiliary,
+            trace=trace,
         )
         return replace(queries, embeds=refined), parts
 
@@ -155,9 +179,12 @@ class LangHOPSModel(nn.Module):
         features = self.backbone(self.backbone.normalise(pictures.pixels, inside), inside)
         pyramid = self.pixel_decoder(features, pictures)
         num_queries = min(self.num_queries, pyramid.memory.shape[1])
-        noised = None
-        if training and targets is not None and self.denoising is not None:
-            noised = self.denoising(targets, objects_named, num_object_queries=num_queries)
+        noised, noised_parts = None, None
+        if training and targets is not None:
+            if self.denoising is not None:
+                noised = self.denoising([item.objects for item in targets], objects_named)
+            if self.part_branch is not None and self.part_branch.denoising is not None:
+                noised_parts = self.part_branch.denoising([item.parts for item in targets], parts_named)
         objects = self.object_decoder(
             pyramid,
             objects_named,
@@ -175,6 +202,7 @@ class LangHOPSModel(nn.Module):
                 parts_named,
                 vocabulary,
                 mllm_pixels=pictures.mllm_pixels,
+                noised=noised_parts,
                 auxiliary=training,
                 trace=traces.get("part"),
             )
@@ -184,7 +212,7 @@ class LangHOPSModel(nn.Module):
             intermediates |= {f"backbone.res{number + 2}": level for number, level in enumerate(features)}
             intermediates |= {f"pixel.level{3 - index}": pyramid.level(index)[0] for index in range(4)}
             intermediates["pixel.mask_features"] = pyramid.mask_features
-        return Output(objects, kept, queries, parts, noised, dense, intermediates)
+        return Output(objects, kept, queries, parts, noised, noised_parts, dense, intermediates)
 
     def _name(self, vocabulary: VocabularyBatch) -> tuple[Names, Names]:
         """Embed every name of the batch once and hand each picture its own."""

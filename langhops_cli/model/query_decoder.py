@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .deformable_attention import DeformableAttention
+from .denoising import attention_mask
 from .pixel_decoder import Pyramid, cell_centres
 from .positions import box_in_frame, box_positions, logit
 from .structures import DecoderOutput, Denoising, Names, Predictions
@@ -108,6 +109,7 @@ class QueryDecoder(nn.Module):
         *,
         queries: Tensor | None = None,
         valid: Tensor | None = None,
+        anchors: Tensor | None = None,
         frames: Tensor | None = None,
         num_queries: int = 0,
         denoising: Denoising | None = None,
@@ -121,6 +123,7 @@ class QueryDecoder(nn.Module):
             names: embeddings of the names of this level.
             queries: refined part queries (B, M, d) with `valid` (B, M); without them the best `num_queries` cells of
                 the memory are taken, as objects are.
+            anchors: box logits from which the queries' own boxes start, (B, M, 4); all zero without them.
             frames: boxes as shares of the picture in which the queries' own boxes start, (B, M, 4): what the content
                 says is then a share of its frame. Without them it is a share of the picture.
             denoising: noised true instances that ride along.
@@ -137,26 +140,26 @@ class QueryDecoder(nn.Module):
             assert valid is not None
             content = self.enc_output_norm(self.enc_output(queries))
             reference = self.bbox_embed(content)
+            if anchors is not None:
+                reference = reference + anchors
             if frames is not None:
                 reference = logit(box_in_frame(reference.sigmoid(), frames))
             start = Start(content, reference, valid)
             seeds = replace(start, reference=start.reference.detach())
         if trace is not None:
             trace["init_content"], trace["init_ref_logit"] = start.content, start.reference
-        noised = 0
         if denoising is not None:
-            noised = denoising.content.shape[1]
             seeds = Start(
                 torch.cat([denoising.content, seeds.content], dim=1),
                 torch.cat([denoising.reference, seeds.reference], dim=1),
                 torch.cat([denoising.valid, seeds.valid], dim=1),
             )
-        states, predictions, answers = self._refine(pyramid, names, seeds, noised, denoising, auxiliary, trace)
+        states, predictions, answers = self._refine(pyramid, names, seeds, denoising, auxiliary, trace)
         proposals = None
         if auxiliary:
             proposals = self._predict(start.content, start.reference.sigmoid(), start.valid, names, pyramid)
         return DecoderOutput(
-            queries=states[:, noised:],
+            queries=states,
             valid=start.valid,
             final=predictions[-1],
             auxiliary=tuple(predictions[:-1]),
@@ -169,16 +172,17 @@ class QueryDecoder(nn.Module):
         pyramid: Pyramid,
         names: Names,
         start: Start,
-        noised: int,
         denoising: Denoising | None,
         auxiliary: bool,
         trace: dict[str, Tensor] | None,
     ) -> tuple[Tensor, list[Predictions], list[Predictions]]:
-        """All layers, the first `noised` queries being for denoising.
+        """All layers, the denoising queries in front.
 
         Returns:
-            Final states after the norm; predictions, the last layer's last; and those of the denoising queries.
+            Final states after the norm, without those of denoising; predictions, the last layer's last; and those of
+            the denoising queries.
         """
+        noised = 0 if denoising is None else denoising.content.shape[1]
         queries, reference = start.content, start.reference.sigmoid()
         attached = reference  # look forward twice: a box also teaches the layer before it
         attention = self._attention(start.valid, denoising, queries.dtype)
@@ -208,7 +212,7 @@ class QueryDecoder(nn.Module):
             reference = attached.detach()
         if trace is not None:
             trace[f"ref{len(self.layers)}"] = reference
-        return states, predictions, answers
+        return states[:, noised:], predictions, answers
 
     def _select(self, pyramid: Pyramid, names: Names, num_queries: int, trace: dict[str, Tensor] | None) -> Start:
         """The cells of the memory that look most like any of the names."""
@@ -241,7 +245,8 @@ class QueryDecoder(nn.Module):
         count = valid.shape[1]
         hidden = (~valid).unsqueeze(1).repeat(1, count, 1)
         if denoising is not None:
-            hidden = hidden | denoising.attention
+            noised = denoising.valid
+            hidden = hidden | attention_mask(noised, groups=denoising.groups, num_matched=count - noised.shape[1])
         hidden = hidden & ~torch.eye(count, dtype=torch.bool, device=valid.device)
         bias = torch.zeros(hidden.shape, dtype=dtype, device=valid.device).masked_fill(hidden, float("-inf"))
         return bias.repeat_interleave(self.heads, dim=0)

@@ -185,18 +185,18 @@ class Predictions(Movable):
 
 @dataclass(frozen=True)
 class Denoising(Movable):
-    """Noised true instances that ride along with the object queries in training (DN-DETR).
+    """Noised true instances that ride along with the queries of a decoder in training (DN-DETR).
 
     Args:
         content: (B, N, d); reference: box logits (B, N, 4); valid: (B, N).
-        attention: True where a query may NOT attend, (B, N + Q, N + Q), denoising queries first.
+        groups: how many groups of N / groups queries there are; each holds every instance once.
         target: index of the picture's true instance each one was made from, (B, N).
     """
 
     content: Tensor
     reference: Tensor
     valid: Tensor
-    attention: Tensor
+    groups: int
     target: Tensor
 
 
@@ -249,12 +249,14 @@ class PartQueries(Movable):
         embeds: (B, M, D) before the language model, (B, M, d) after it.
         parent: index into the kept objects, (B, M); name: index into the picture's part names, (B, M).
         valid: (B, M).
+        slot: number of the repetition of its part, from 0, (B, M); None where no part is asked for twice.
     """
 
     embeds: Tensor
     parent: Tensor
     name: Tensor
     valid: Tensor
+    slot: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -264,7 +266,7 @@ class Output(Movable):
     Args:
         objects: the object decoder's; kept: the objects whose parts were looked for.
         part_queries: what the part decoder was asked; parts: its answer, query for query. None in stage 1.
-        noised: the denoising queries of this step, for the criterion; None outside training.
+        noised: the denoising queries of this step, and of its parts, for the criterion; None outside training.
         dense: per-pixel logits of object names and part names (B, Co + Cp, H / 4, W / 4), when trained with them.
         intermediates: named tensors on the way, when asked for.
     """
@@ -274,5 +276,6 @@ class Output(Movable):
     part_queries: PartQueries | None = None
     parts: DecoderOutput | None = None
     noised: Denoising | None = None
+    noised_parts: Denoising | None = None
     dense: Tensor | None = None
     intermediates: dict[str, Tensor] = field(default_factory=dict)

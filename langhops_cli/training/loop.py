@@ -65,9 +65,7 @@ class Run:
         text = self.engine.module.text_encoder
         distillation = text.distillation_loss() if text.trainable else None
         try:
-            losses = self.criterion(
-                output, targets, pictures, vocabulary, denoising=output.noised, distillation=distillation
-            )
+            losses = self.criterion(output, targets, pictures, vocabulary, distillation=distillation)
         except NonFiniteCost as error:
             raise self._diverged(str(error), batch, number) from error
         values = dict(zip(losses, torch.stack(list(losses.values())).detach().tolist(), strict=True))

@@ -100,14 +100,13 @@ def some_vocabulary(pictures=2):
     )
 
 
-def score(output, targets, *, pictures=None, vocabulary=None, seed=3, denoising=None, **settings):
+def score(output, targets, *, pictures=None, vocabulary=None, seed=3, **settings):
     count = len(targets)
     return Criterion(**settings)(
         output,
         targets,
         pictures or some_pictures(count),
         vocabulary or some_vocabulary(count),
-        denoising=denoising,
         generator=torch.Generator().manual_seed(seed),
     )
 

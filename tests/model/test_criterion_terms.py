@@ -34,15 +34,16 @@ def random():
 def some_denoising(target, valid):
     target, valid = torch.tensor(target), torch.tensor(valid)
     empty = torch.zeros(*valid.shape, 4)
-    return Denoising(empty, empty, valid, torch.zeros(0, dtype=torch.bool), target)
+    return Denoising(empty, empty, valid, 1, target)
 
 
 def test_denoising_by_hand(random):
     """Two noised queries of one instance, and one that is padding; the mean is over the two."""
     output, target = objects_only(some_output(random, 1)), some_targets(random, 1)
     noised = [some_predictions(random, 1, 3, OBJECTS) for _ in range(2)]
-    output = replace(output, objects=replace(output.objects, denoising=tuple(noised)))
-    losses = score(output, [target], denoising=some_denoising([[0, 0, 0]], [[True, True, False]]))
+    asked = some_denoising([[0, 0, 0]], [[True, True, False]])
+    output = replace(output, objects=replace(output.objects, denoising=tuple(noised)), noised=asked)
+    losses = score(output, [target])
     for name, item in zip(("auxiliary0", "final"), noised, strict=True):
         named = sum(
             focal(item.logits[0, q, c].item(), c == int(target.objects.labels[0]))
@@ -58,11 +59,26 @@ def test_denoising_by_hand(random):
 def test_denoising_without_instances_keeps_its_outputs_in_the_graph(random):
     output = objects_only(some_output(random, 1))
     noised = some_predictions(random, 1, 1, OBJECTS)
-    output = replace(output, objects=replace(output.objects, denoising=(noised,)))
-    losses = score(output, [some_targets(random, 0, 0)], denoising=some_denoising([[0]], [[False]]))
+    asked = some_denoising([[0]], [[False]])
+    output = replace(output, objects=replace(output.objects, denoising=(noised,)), noised=asked)
+    losses = score(output, [some_targets(random, 0, 0)])
     losses["total"].backward()
     assert losses["denoising/final/class"].item() == losses["denoising/final/giou"].item() == 0
-    assert all((part.grad == 0).all() for part in (noised.logits, noised.boxes, noised.masks))
+    assert all((part.grad == 0).all() for part in (noised.logits, noised.boxes))
+
+
+def test_noised_parts_are_scored_as_parts_beside_the_noised_objects(random):
+    output, target = some_output(random, 1), some_targets(random, 1, 2)
+    answers = (some_predictions(random, 1, 2, PARTS),)
+    output = replace(
+        output,
+        parts=replace(output.parts, denoising=answers),
+        noised_parts=some_denoising([[0, 1]], [[True, True]]),
+    )
+    losses = score(output, [target])
+    moved = (answers[0].boxes[0] - target.parts.boxes).abs().sum().item()
+    assert losses["part_denoising/final/box"].item() == pytest.approx(5 * moved / 2, rel=1e-4)
+    assert not any(name.startswith("denoising/") for name in losses)
 
 
 def test_distillation_is_weighted_and_added(random):

@@ -32,13 +32,12 @@ def some_names(pictures, *, names=NAMES, real=NAMES):
     return Names(embeddings, torch.arange(names).expand(pictures, -1) < real)
 
 
-def make(targets, names=None, *, seed=0, num_object_queries=3, **settings):
+def make(targets, names=None, *, seed=0, **settings):
     torch.manual_seed(0)
     module = DenoisingQueries(query_dim=DIM, **({"num_queries": 8} | settings))
     noised = module(
-        targets,
+        [item.objects for item in targets],
         names or some_names(len(targets)),
-        num_object_queries=num_object_queries,
         generator=torch.Generator().manual_seed(seed),
     )
     return module, noised
@@ -110,7 +109,7 @@ def test_the_same_seed_gives_the_same_noise():
 
 def test_attention_by_hand():
     """Two groups of two, the second instance missing, and two object queries."""
-    mask = attention_mask(torch.tensor([[True, False, True, False]]), groups=2, num_object_queries=2)
+    mask = attention_mask(torch.tensor([[True, False, True, False]]), groups=2, num_matched=2)
     hidden = [
         [0, 1, 1, 1, 0, 0],  # group one: sees its own, not the missing one, and the object queries
         [0, 1, 1, 1, 0, 0],
@@ -124,5 +123,6 @@ def test_attention_by_hand():
 
 def test_every_query_sees_something():
     _, noised = make(some_targets(0, 3))
-    assert noised.attention.shape == (2, 9, 9)
-    assert not noised.attention.all(-1).any()
+    hidden = attention_mask(noised.valid, groups=noised.groups, num_matched=3)
+    assert hidden.shape == (2, 9, 9)
+    assert not hidden.all(-1).any()

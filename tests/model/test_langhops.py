@@ -9,6 +9,7 @@ from torch.testing import assert_close
 from langhops_cli.checkpoint.build import build_model
 from langhops_cli.model.configuration import ModelConfig
 from langhops_cli.model.criterion import Criterion
+from langhops_cli.model.hierarchy_queries import slot_anchors
 from langhops_cli.model.query_decoder import MASKED_LOGIT
 from langhops_cli.model.structures import Instances, Pictures, Targets, VocabularyBatch
 from langhops_cli.vocabulary import parse_vocabulary
@@ -210,8 +211,21 @@ def test_a_fresh_part_is_looked_for_in_the_middle_of_its_object():
     valid = output.part_queries.valid[0]
     objects = output.kept.boxes[0][output.part_queries.parent[0][valid]]
     start = output.intermediates["part.ref0"][0][valid]
-    assert_close(start[:, :2], objects[:, :2], atol=1e-4, rtol=0)
-    assert_close(start[:, 2:], objects[:, 2:] / 2, atol=1e-4, rtol=0)
+    first = output.part_queries.slot[0][valid] == 0
+    assert_close(start[first, :2], objects[first, :2], atol=1e-4, rtol=0)
+    assert_close(start[first, 2:], objects[first, 2:] / 2, atol=1e-4, rtol=0)
+
+
+def test_the_repetitions_of_a_part_start_spread_over_their_object():
+    """Of 36 windows each quarter of the width and of the height is given its share, and no two start together."""
+    logits = slot_anchors(torch.arange(36)[None])[0]
+    centres, sizes = logits.sigmoid().split(2, dim=-1)
+    for axis in centres.unbind(-1):
+        assert (torch.histc(axis, bins=4, min=0, max=1) - 9).abs().max() <= 1
+    apart = torch.cdist(centres, centres) + torch.eye(36)
+    assert apart.min() > 0.1  # a grid of 6 x 6 would give 0.17
+    assert_close(sizes[1:], torch.full((35, 2), 0.25))
+    assert_close(logits[0], torch.zeros(4))
 
 
 def test_stage_one_has_no_part_branch():

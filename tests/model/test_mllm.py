@@ -199,7 +199,7 @@ def test_nothing_to_refine_keeps_every_parameter_in_the_graph():
         if parameter.requires_grad:
             assert parameter.grad is not None, name
             assert not parameter.grad.any(), name
-    none = PartQueries(*(value[:, :0] for value in vars(queries).values()))
+    none = PartQueries(queries.embeds[:, :0], PARENT[:, :0], PARENT[:, :0], VALID[:, :0])
     assert module(none, num_objects=0).shape == (2, 0, 8)
 
 

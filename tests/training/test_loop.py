@@ -154,7 +154,7 @@ def test_every_trained_parameter_has_a_gradient_whatever_the_batch_holds(prepare
         batch = Collate()([dataset[number] for number in pictures])
         model.zero_grad()
         output = model(batch.pictures, batch.vocabulary, batch.targets)
-        criterion(output, batch.targets, batch.pictures, batch.vocabulary, denoising=output.noised)["total"].backward()
+        criterion(output, batch.targets, batch.pictures, batch.vocabulary)["total"].backward()
         without = [name for name, item in model.named_parameters() if item.requires_grad and item.grad is None]
         assert without == [], pictures
     assert {name for name, item in model.named_parameters() if item.requires_grad} <= model.saved_names()
