@@ -10,6 +10,8 @@ ENVIRONMENT = 4
 """Exit code: a device, a package or a pretrained weight is not there."""
 TRAINING = 5
 """Exit code: training stopped and cannot go on."""
+MISMATCH = 5
+"""Exit code: what was made does not compute what it was made from."""
 
 
 class UserError(Exception):

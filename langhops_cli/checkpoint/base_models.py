@@ -20,7 +20,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from langhops_cli.checkpoint.precision import loading_options
 from langhops_cli.errors import ENVIRONMENT, UserError
+from langhops_cli.model.configuration import Precision
 
 if TYPE_CHECKING:
     from transformers import BertModel, PreTrainedModel
@@ -76,7 +78,7 @@ def load_minilm(*, pretrained: bool = True) -> tuple[BertModel, Any]:
     if not pretrained:
         config = BertConfig.from_pretrained(folder, local_files_only=True)
         return BertModel(config, add_pooling_layer=False).eval(), tokenizer
-    with _quiet():
+    with quiet():
         model = BertModel.from_pretrained(folder, local_files_only=True, add_pooling_layer=False, dtype=torch.float32)
     return model.eval(), tokenizer
 
@@ -105,13 +107,13 @@ def load_clip_text(source: str = CLIP, revision: str | None = None) -> tuple[Pre
     """
     from transformers import AutoTokenizer, CLIPTextModel
 
-    with _quiet(), _explained(source):
+    with quiet(), _explained(source):
         model = CLIPTextModel.from_pretrained(source, revision=revision, dtype=torch.float32)
         return model.eval(), AutoTokenizer.from_pretrained(source, revision=revision)
 
 
 def load_paligemma(
-    source: str = PALIGEMMA, revision: str | None = None, *, dtype: torch.dtype = torch.bfloat16
+    source: str = PALIGEMMA, revision: str | None = None, *, precision: Precision = "bf16"
 ) -> tuple[PreTrainedModel, Any]:
     """Load PaliGemma (vision tower, projector, language model) and its tokenizer from a folder or the Hub.
 
@@ -120,13 +122,15 @@ def load_paligemma(
     """
     from transformers import AutoTokenizer, PaliGemmaModel
 
-    with _quiet(), _explained(source):
-        model = PaliGemmaModel.from_pretrained(source, revision=revision, dtype=dtype)
+    with quiet(), _explained(source):
+        model = PaliGemmaModel.from_pretrained(source, revision=revision, **loading_options(precision))
+        if precision == "4bit":
+            model.language_model.is_loaded_in_4bit = True  # peft asks the part that it changes
         return model.eval(), AutoTokenizer.from_pretrained(source, revision=revision)
 
 
 def load_language_model(
-    source: str, revision: str | None = None, *, dtype: torch.dtype = torch.float32
+    source: str, revision: str | None = None, *, precision: Precision = "fp32"
 ) -> tuple[PreTrainedModel, Any]:
     """Load any text-only language model, without its head, and its tokenizer, from a folder or the Hub.
 
@@ -135,9 +139,23 @@ def load_language_model(
     """
     from transformers import AutoModel, AutoTokenizer
 
-    with _quiet(), _explained(source):
-        model = AutoModel.from_pretrained(source, revision=revision, dtype=dtype)
+    with quiet(), _explained(source):
+        model = AutoModel.from_pretrained(source, revision=revision, **loading_options(precision))
         return model.eval(), AutoTokenizer.from_pretrained(source, revision=revision)
+
+
+def load_tokenizer(source: str, revision: str | None = None) -> Any:
+    """Load the tokenizer of a language model alone, from a package, a folder or the Hub.
+
+    Raises:
+        UserError: it cannot be had; the message says what to do.
+    """
+    from transformers import AutoTokenizer
+
+    if source in _PACKAGES:
+        return AutoTokenizer.from_pretrained(package_file(source).parent, local_files_only=True)
+    with quiet(), _explained(source):
+        return AutoTokenizer.from_pretrained(source, revision=revision)
 
 
 def load_swin_l(source: str = SWIN_L, revision: str | None = None) -> PreTrainedModel:
@@ -148,7 +166,7 @@ def load_swin_l(source: str = SWIN_L, revision: str | None = None) -> PreTrained
     """
     from transformers import SwinBackbone
 
-    with _quiet(), _explained(source):
+    with quiet(), _explained(source):
         return SwinBackbone.from_pretrained(
             source, revision=revision, out_features=SWIN_L_CONFIG["out_features"], drop_path_rate=0.3
         )
@@ -266,7 +284,7 @@ def _first_line(error: Exception) -> str:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep transformers' progress bars and notes on unused weights off the user's terminal."""
     from transformers.utils import logging
 

@@ -2,39 +2,60 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from torch import nn
 
 from langhops_cli.checkpoint import base_models
 from langhops_cli.errors import UserError
 from langhops_cli.model.backbone import Backbone, TransformersBackbone
-from langhops_cli.model.configuration import BaseModelConfig, DecoderConfig, ModelConfig, RefinerConfig
+from langhops_cli.model.configuration import BaseModelConfig, DecoderConfig, ModelConfig, Precision, RefinerConfig
 from langhops_cli.model.denoising import DenoisingQueries
 from langhops_cli.model.efficientnet import EfficientNetLite0
 from langhops_cli.model.hierarchy_queries import HierarchyQueries
 from langhops_cli.model.langhops import LangHOPSModel, PartBranch
-from langhops_cli.model.mllm import LanguageRefiner, PaliGemmaImageTower, add_lora, token_scale
+from langhops_cli.model.lora import add_lora
+from langhops_cli.model.mllm import LanguageRefiner, PaliGemmaImageTower, token_scale
 from langhops_cli.model.pixel_decoder import PixelDecoder
 from langhops_cli.model.qformer import LearnedPartQueries, QFormer
 from langhops_cli.model.query_decoder import QueryDecoder
 from langhops_cli.model.text_encoder import TextEncoder
 
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import BertModel, PreTrainedModel
 
-def build_model(config: ModelConfig, *, pretrained: bool = True) -> LangHOPSModel:
+
+class Bases(Protocol):
+    """Where base models come from: the module `base_models`, or what stands in for it."""
+
+    def load_minilm(self) -> tuple[BertModel, Any]: ...
+    def load_efficientnet_lite0(self) -> dict[str, Tensor]: ...
+    def load_swin_l(self, source: str, revision: str | None = None) -> PreTrainedModel: ...
+    def load_clip_text(self, source: str, revision: str | None = None) -> tuple[PreTrainedModel, Any]: ...
+    def load_paligemma(
+        self, source: str, revision: str | None = None, *, precision: Precision
+    ) -> tuple[PreTrainedModel, Any]: ...
+    def load_language_model(
+        self, source: str, revision: str | None = None, *, precision: Precision
+    ) -> tuple[PreTrainedModel, Any]: ...
+
+
+def build_model(config: ModelConfig, *, pretrained: bool = True, bases: Bases = base_models) -> LangHOPSModel:
     """Build a model on the CPU, its own parts freshly initialised.
 
     Args:
         config: of the model; `level` "objects" leaves the part branch out.
         pretrained: start the backbone from its ImageNet weights; False where a checkpoint is loaded next. Frozen
             bases are always loaded.
+        bases: offers the base models.
 
     Raises:
         UserError: a base model is unknown or cannot be had.
     """
     decoder = config.decoder
-    backbone = _backbone(config.backbone, pretrained=pretrained)
-    encoder, tokenizer = _text_model(config.text.base)
+    backbone = _backbone(config.backbone, bases, pretrained=pretrained)
+    encoder, tokenizer = _text_model(config.text.base, bases)
     return LangHOPSModel(
         backbone=backbone,
         text_encoder=TextEncoder(
@@ -53,7 +74,7 @@ def build_model(config: ModelConfig, *, pretrained: bool = True) -> LangHOPSMode
             points=decoder.points,
         ),
         object_decoder=_query_decoder(decoder, decoder.object_layers),
-        part_branch=_part_branch(config) if config.level == "parts" else None,
+        part_branch=_part_branch(config, bases) if config.level == "parts" else None,
         denoising=_denoising(decoder.dim, decoder.denoising_queries),
         num_queries=decoder.num_queries,
         num_kept=config.hierarchy.num_kept,
@@ -61,26 +82,27 @@ def build_model(config: ModelConfig, *, pretrained: bool = True) -> LangHOPSMode
     )
 
 
-def _backbone(base: BaseModelConfig, *, pretrained: bool) -> Backbone:
+def _backbone(base: BaseModelConfig, bases: Bases, *, pretrained: bool) -> Backbone:
     if base.kind == "efficientnet-lite0":
         model = EfficientNetLite0()
         if pretrained:
-            model.load_state_dict(base_models.load_efficientnet_lite0())
+            model.load_state_dict(bases.load_efficientnet_lite0())
         return model
     if base.kind == "swin":
         if pretrained:
-            swin = base_models.load_swin_l(base.source, base.revision)
+            swin = bases.load_swin_l(base.source, base.revision)
         else:
-            swin = base_models.build_random(base_models.SWIN_L_CONFIG)
+            swin = base_models.build_random(base_models.SWIN_L_CONFIG | base.shape)
+        swin.swin.layernorm = nn.Identity()  # transformers normalises the last state once more and uses it for nothing
         return TransformersBackbone(swin, channels=swin.channels)
     raise UserError(f"model.backbone.kind is {base.kind}; known are efficientnet-lite0 and swin")
 
 
-def _text_model(base: BaseModelConfig) -> tuple[Any, Any]:
+def _text_model(base: BaseModelConfig, bases: Bases) -> tuple[Any, Any]:
     if base.kind == "minilm":
-        return base_models.load_minilm()
+        return bases.load_minilm()
     if base.kind == "clip":
-        return base_models.load_clip_text(base.source, base.revision)
+        return bases.load_clip_text(base.source, base.revision)
     raise UserError(f"model.text.base.kind is {base.kind}; known are clip and minilm")
 
 
@@ -94,11 +116,11 @@ def _query_decoder(decoder: DecoderConfig, layers: int) -> QueryDecoder:
     )
 
 
-def _part_branch(config: ModelConfig) -> PartBranch:
+def _part_branch(config: ModelConfig, bases: Bases) -> PartBranch:
     decoder, hierarchy = config.decoder, config.hierarchy
     refiner: LanguageRefiner | QFormer
     if config.refiner.kind == "mllm":
-        refiner = language = _language_refiner(config.refiner, decoder.dim)
+        refiner = language = _language_refiner(config.refiner, decoder.dim, bases)
         hidden, scale = language.hidden_dim, token_scale(language.language_model)
         _check_room(config, language)
     else:
@@ -116,6 +138,7 @@ def _part_branch(config: ModelConfig) -> PartBranch:
             hidden_dim=hidden,
             slots=hierarchy.slots,
             max_queries=hierarchy.max_queries,
+            empty_queries=hierarchy.empty_object_queries,
             norm=config.refiner.norm,
             scale=scale,
         )
@@ -147,14 +170,15 @@ def _check_room(config: ModelConfig, refiner: LanguageRefiner) -> None:
         )
 
 
-def _language_refiner(refiner: RefinerConfig, query_dim: int) -> LanguageRefiner:
+def _language_refiner(refiner: RefinerConfig, query_dim: int, bases: Bases) -> LanguageRefiner:
     base = refiner.base
     language_model: Any
     image_tower = None
+    precision = _precision(refiner)
     if base.kind == "minilm":
-        language_model, tokenizer = base_models.load_minilm()
+        language_model, tokenizer = bases.load_minilm()
     elif base.kind == "paligemma":
-        whole, tokenizer = base_models.load_paligemma(base.source, base.revision)
+        whole, tokenizer = bases.load_paligemma(base.source, base.revision, precision=precision)
         language_model = whole.language_model
         vision = whole.config.vision_config
         if refiner.image_size != vision.image_size:
@@ -166,26 +190,39 @@ def _language_refiner(refiner: RefinerConfig, query_dim: int) -> LanguageRefiner
             projector=whole.multi_modal_projector,
         )
     elif base.kind == "language":
-        language_model, tokenizer = base_models.load_language_model(base.source, base.revision)
+        language_model, tokenizer = bases.load_language_model(base.source, base.revision, precision=precision)
     else:
         raise UserError(f"model.refiner.base.kind is {base.kind}; known are paligemma, minilm and language")
     add_lora(language_model, rank=refiner.lora_rank, alpha=refiner.lora_alpha, dropout=refiner.lora_dropout)
     before, after = _around(refiner.prompt.partition("{parts}")[0], "{image}", "model.refiner.prompt")
-    start, end = _around(refiner.segment, "{queries}", "model.refiner.segment")
+    segments = (refiner.segment,) if isinstance(refiner.segment, str) else refiner.segment
+    sides = [_around(segment, "{queries}", "model.refiner.segment") for segment in segments]
     opening = [token for token in (tokenizer.cls_token_id, tokenizer.bos_token_id) if token is not None][:1]
-    return LanguageRefiner(
-        language_model=language_model,
-        hidden_dim=language_model.config.hidden_size,
-        query_dim=query_dim,
-        before_ids=[*opening, *_ids(tokenizer, before)],
-        after_ids=_ids(tokenizer, after),
-        start_ids=[_ids(tokenizer, start)],
-        end_ids=[_ids(tokenizer, end)],
-        image_tower=image_tower,
-        image_grid=refiner.image_grid,
-        norm=refiner.norm,
-        softcap=refiner.softcap,
-    )
+    try:
+        return LanguageRefiner(
+            language_model=language_model,
+            hidden_dim=language_model.config.hidden_size,
+            query_dim=query_dim,
+            before_ids=[*opening, *_ids(tokenizer, before)],
+            after_ids=_ids(tokenizer, after),
+            start_ids=[_ids(tokenizer, start) for start, _ in sides],
+            end_ids=[_ids(tokenizer, end) for _, end in sides],
+            image_tower=image_tower,
+            image_grid=refiner.image_grid,
+            norm=refiner.norm,
+            softcap=refiner.softcap,
+        )
+    except ValueError as error:
+        raise UserError(f"model.refiner.softcap does not fit {base.source}: {error}") from None
+
+
+def _precision(refiner: RefinerConfig) -> Precision:
+    kind = refiner.base.kind
+    if refiner.precision == "auto":
+        return "bf16" if kind == "paligemma" else "fp32"
+    if kind == "minilm" and refiner.precision != "fp32":
+        raise UserError(f"model.refiner.precision is {refiner.precision}, and MiniLM runs in fp32 only: leave it out")
+    return refiner.precision
 
 
 def _around(text: str, marker: str, where: str) -> tuple[str, str]:

@@ -5,31 +5,39 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import yaml
+
 WHAT = {
     "objects": "It segments objects (stage 1); train it on with `langhops train-stage2` to segment their parts.",
     "parts": "It segments objects and their parts (stage 2) from names given at run time.",
 }
 
 
-def model_card(record: Mapping[str, Any]) -> str:
+TAGS = ("open-vocabulary", "instance-segmentation", "part-segmentation")
+
+
+def model_card(record: Mapping[str, Any], *, name: str = "THIS_FOLDER") -> str:
     """Write the card from what `config.json` says.
 
     Args:
-        record: the content of `config.json`; `notes` is a list of sentences of the checkpoint's own.
+        record: the content of `config.json`; `notes` is a list of sentences of the checkpoint's own, `license` the id
+            that the Hub has for a licence.
+        name: what its example calls the checkpoint: its folder or its id on the Hub.
     """
     lines = [
         "---",
-        "library_name: langhops",
-        "pipeline_tag: image-segmentation",
+        *yaml.safe_dump(_front_matter(record), sort_keys=False, allow_unicode=True).splitlines(),
         "---",
         "# A LangHOPS checkpoint",
         "",
         WHAT[record["model"]["level"]],
         "",
         "```",
-        "langhops predict imgs/ --checkpoint THIS_FOLDER --vocab 'dog:head,leg,tail'",
+        f"langhops predict imgs/ --checkpoint {name} --vocab 'dog:head,leg,tail'",
         "```",
     ]
+    if origin := record.get("converted_from"):
+        lines += ["", f"Converted from {origin['file']} ({origin['layout']}): its licence is that of the release."]
     lines += _training(record)
     vocabulary = record.get("vocabulary")
     if vocabulary:
@@ -46,6 +54,18 @@ def model_card(record: Mapping[str, Any]) -> str:
     if versions := record.get("versions"):
         lines += ["", "## Made with", "", ", ".join(f"{name} {value}" for name, value in versions.items())]
     return "\n".join(lines) + "\n"
+
+
+def _front_matter(record: Mapping[str, Any]) -> dict[str, Any]:
+    """What the Hub reads: it finds a model by these."""
+    bases = [base["id"] for base in (record.get("base_models") or {}).values() if "/" in (base.get("id") or "")]
+    matter: dict[str, Any] = {
+        "license": record.get("license", "unknown"),
+        "library_name": "langhops",
+        "pipeline_tag": "image-segmentation",
+        "tags": list(TAGS),
+    }
+    return matter | ({"base_model": list(dict.fromkeys(bases))} if bases else {})
 
 
 def _training(record: Mapping[str, Any]) -> list[str]:

@@ -1,14 +1,16 @@
-"""A checkpoint is a folder: `config.json`, `model.safetensors` and a model card. It loads on any machine."""
+"""A checkpoint is a folder: `config.json`, weights as safetensors and a model card. It loads on any machine."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from functools import partial
 from importlib import metadata as packages
 from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import split_torch_state_dict_into_shards
 from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -24,6 +26,10 @@ from langhops_cli.model.langhops import LangHOPSModel
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+"""Which file holds which tensor, where there are several."""
+SHARD = 5 * 10**9
+"""Largest file of weights in bytes, unless one tensor is larger."""
 CARD = "README.md"
 FORMAT = 1
 RECORDED = ("langhops", "torch", "transformers", "peft", "deepspeed", "safetensors")
@@ -48,7 +54,28 @@ def save_checkpoint(
             stays float32.
     """
     state = model.state_dict()
-    write_tensors(folder / WEIGHTS, {name: state[name] for name in model.saved_names()}, dtype=dtype)
+    tensors = {name: state[name] for name in model.saved_names()}
+    if config.level == "parts" and config.refiner.kind == "mllm" and not any(".lora_" in name for name in tensors):
+        raise ValueError("the language model's corrections were merged into it; save the model as it was before")
+    write_checkpoint(tensors, folder, config=config, metadata=metadata, dtype=dtype)
+
+
+def write_checkpoint(
+    tensors: Mapping[str, Tensor],
+    folder: Path,
+    *,
+    config: ModelConfig,
+    metadata: Mapping[str, Any],
+    dtype: torch.dtype | None = None,
+    shard: int = SHARD,
+) -> None:
+    """Write a checkpoint of tensors that fit a configuration; see `save_checkpoint`.
+
+    Args:
+        tensors: by their names in the model.
+        shard: largest file of weights in bytes; more are written beyond it.
+    """
+    write_tensors(folder, tensors, dtype=dtype, shard=shard)
     record = {"format": FORMAT, "model": config.to_dict(), "dtype": str(dtype or torch.float32).removeprefix("torch.")}
     record |= {key: value for key, value in metadata.items() if key not in record}
     record.setdefault("base_models", _base_models(config))
@@ -85,7 +112,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     path = folder / CONFIG
     if not path.is_file():
         what = "is no checkpoint: it holds no config.json" if folder.is_dir() else "does not exist"
-        raise UserError(f"{folder} {what}; give the folder of a training run or of a downloaded model", code=DATA)
+        raise UserError(f"{folder} {what}; give the folder of a training run or a model's id on the Hub", code=DATA)
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
@@ -124,10 +151,23 @@ def check_config(tree: Mapping[str, Any]) -> ModelConfig:
         raise ValueError(f"{key} = {first['input']!r}: {first['msg'].lower()}") from None
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor], *, dtype: torch.dtype | None = None) -> None:
-    """Write tensors to a safetensors file, sorted by name, so that equal tensors give equal bytes."""
+def write_tensors(
+    folder: Path, tensors: Mapping[str, Tensor], *, dtype: torch.dtype | None = None, shard: int = SHARD
+) -> None:
+    """Write tensors to one safetensors file or several, sorted by name, so that equal tensors give equal bytes."""
     ready = {name: _as_saved(tensors[name], dtype or torch.float32) for name in sorted(tensors)}
-    write_whole(path, lambda beside: save_file(ready, beside, metadata={"format": "pt"}))
+    plan = split_torch_state_dict_into_shards(ready, max_shard_size=shard)
+    for file, names in plan.filename_to_tensors.items():
+        inside = {name: ready[name] for name in names}
+        write_whole(folder / file, partial(save_file, inside, metadata={"format": "pt"}))
+    if plan.is_sharded:
+        index = {"metadata": plan.metadata, "weight_map": plan.tensor_to_filename}
+        write_text(folder / INDEX, json.dumps(index, indent=2, sort_keys=True) + "\n")
+    else:
+        (folder / INDEX).unlink(missing_ok=True)
+    for old in folder.glob("model*.safetensors"):
+        if old.name not in plan.filename_to_tensors:
+            old.unlink()
 
 
 def read_tensors(folder: Path) -> dict[str, Tensor]:
@@ -136,7 +176,23 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
     Raises:
         UserError: the file is missing or damaged.
     """
-    path = folder / WEIGHTS
+    tensors: dict[str, Tensor] = {}
+    for name in _weight_files(folder):
+        tensors |= _read_file(folder / name)
+    return tensors
+
+
+def _weight_files(folder: Path) -> list[str]:
+    index = folder / INDEX
+    if not index.is_file():
+        return [WEIGHTS]
+    try:
+        return sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+    except (ValueError, KeyError, AttributeError, OSError) as error:
+        raise UserError(f"{index} is damaged ({error}); copy the checkpoint again", code=DATA) from None
+
+
+def _read_file(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise UserError(f"{path} is missing; copy the whole checkpoint folder", code=DATA)
     try:

@@ -23,7 +23,7 @@ DEFAULT_OUT = Path("evaluation")
 def evaluate(
     data: Annotated[str, Option(help="Name of the prepared set.")],
     run: Annotated[
-        Path | None, Argument(metavar="RUN", help="Folder of a run or model; the embedded one when left out.")
+        Path | None, Argument(metavar="RUN", help="Folder or Hub id of a model; the embedded one when left out.")
     ] = None,
     split: Annotated[str, Option(help="Which split of it.")] = "val",
     data_root: Annotated[

@@ -23,7 +23,9 @@ OVERLAYS = "overlays"
 def predict(
     images: Annotated[list[str], Argument(help="Pictures, folders or glob patterns.")],
     vocab: Annotated[list[str], Option(help="Names to look for: 'dog:head,leg*4; car:wheel' or @file.")],
-    checkpoint: Annotated[Path | None, Option(help="Folder of a model; the embedded one when left out.")] = None,
+    checkpoint: Annotated[
+        Path | None, Option(help="Folder or Hub id of a model; the embedded one if not given.")
+    ] = None,
     out: Annotated[Path, Option(help="Folder for predictions.json and the overlays.")] = Path("predictions"),
     min_score: Annotated[
         float | None, Option(min=0.0, max=1.0, help="Leave out what scores less; the model's own limit when left out.")

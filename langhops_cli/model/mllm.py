@@ -42,43 +42,6 @@ class PaliGemmaImageTower(nn.Module):
         return self.projector(self.vision_tower(pixels).last_hidden_state)
 
 
-def add_lora(
-    language_model: PreTrainedModel,
-    *,
-    rank: int = 8,
-    alpha: int = 16,
-    dropout: float = 0.05,
-    targets: Sequence[str] | None = None,
-) -> PreTrainedModel:
-    """Freeze a language model and give its query and value projections trainable low-rank corrections, in place.
-
-    Args:
-        language_model: any transformers language model.
-        rank: of the corrections.
-        alpha: the corrections are scaled by alpha / rank.
-        dropout: on what enters the corrections, in training.
-        targets: names of the projections; those of Gemma, Llama, Qwen and BERT are found when left out.
-
-    Returns:
-        The same model.
-
-    Raises:
-        ValueError: when no projection has one of the names.
-    Source: LangHOPS, section 4.1; LoRA, arXiv 2106.09685.
-    """
-    from peft import LoraConfig, inject_adapter_in_model
-
-    language_model.requires_grad_(False)
-    last_names = {name.rpartition(".")[2] for name, module in language_model.named_modules()}
-    if targets is None:
-        targets = next((pair for pair in (("q_proj", "v_proj"), ("query", "value")) if last_names.issuperset(pair)), ())
-    if not targets or not last_names.issuperset(targets):
-        wanted = ", ".join(targets) or "q_proj and v_proj, or query and value"
-        raise ValueError(f"the language model has no layers named {wanted}; name its query and value projections")
-    config = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=list(targets), bias="none")
-    return inject_adapter_in_model(config, language_model)
-
-
 class LanguageRefiner(nn.Module):
     """Refines part queries in one pass through a language model; no text is generated.
 
@@ -159,6 +122,7 @@ class LanguageRefiner(nn.Module):
         image_valid: Tensor | None = None,
         extent: Tensor | None = None,
         mllm_pixels: Tensor | None = None,
+        trace: dict[str, Tensor] | None = None,
     ) -> Tensor:
         """Refine the part queries of a batch.
 
@@ -169,6 +133,7 @@ class LanguageRefiner(nn.Module):
             image_valid: cells of the map that hold picture, (B, h, w), bool.
             extent: share of the canvas that each picture fills, (B, 2) as (x, y) in 0..1.
             mllm_pixels: pictures as the image tower wants them, (B, 3, h, w); for a model with one.
+            trace: filled with named tensors on the way when given.
 
         Returns:
             (B, M, d); zero where a query is not valid.
@@ -188,13 +153,25 @@ class LanguageRefiner(nn.Module):
         delimiters = (self._embed(side.ids.flatten(), batch) for side in (self.start, self.end))
         source = torch.cat([prefix, *delimiters, queries.embeds.to(prefix.dtype)], dim=1)
         sequence = _take(source, rows) * valid.unsqueeze(-1)
-        states = self.language_model(
+        answer = self.language_model(
             inputs_embeds=sequence,
             attention_mask=self._attention_mask(valid, sequence.dtype),
             position_ids=torch.arange(length, device=valid.device).expand(batch, -1),
             use_cache=False,
-        ).last_hidden_state
-        refined = self.output(_take(states, positions).to(queries.embeds.dtype))
+            output_hidden_states=trace is not None,
+        )
+        states = _take(answer.last_hidden_state, positions)
+        refined = self.output(states.to(queries.embeds.dtype))
+        if trace is not None:
+            trace |= {
+                "image_features": image,
+                "inputs_embeds": sequence,
+                "attention_mask": valid,
+                "query_positions": positions,
+                "query_hidden": states,
+                "part_queries": refined,
+            }
+            trace |= {f"hidden{number}": layer for number, layer in enumerate(answer.hidden_states)}
         return refined.masked_fill(~queries.valid.unsqueeze(-1), 0.0)
 
     def train(self, mode: bool = True) -> Self:
@@ -339,6 +316,8 @@ def token_scale(language_model: PreTrainedModel) -> float:
     """Root mean square of the word embeddings that a language model is used to, from a sample of its vocabulary."""
     embeddings: nn.Module = language_model.get_input_embeddings()
     weight = next(embeddings.parameters())
+    if weight.is_meta:
+        return 1.0  # there are no numbers to ask
     ids = torch.arange(0, len(weight), max(1, len(weight) // 1000), device=weight.device)
     return float(embeddings(ids).float().square().mean().sqrt())
 

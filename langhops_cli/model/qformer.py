@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from langhops_cli.model.structures import KeptObjects, PartQueries
+from langhops_cli.model.structures import ANY_PART, KeptObjects, PartQueries
 
 
 class QFormer(nn.Module):
@@ -87,7 +87,7 @@ class LearnedPartQueries(nn.Module):
 
         Returns:
             PartQueries of width D, K * N of them, packed to the front in the order of the objects. They have no
-            candidate name (`name` is -1): only open scoring fits them.
+            candidate name: only open scoring fits them.
         """
         num_objects = kept.queries.shape[1]
         num_queries = self.queries.num_embeddings
@@ -98,6 +98,6 @@ class LearnedPartQueries(nn.Module):
         return PartQueries(
             embeds.flatten(1, 2).gather(1, order.unsqueeze(-1).expand(-1, -1, embeds.shape[-1])),
             parent[order],
-            torch.full_like(order, -1),
+            torch.full_like(order, ANY_PART),
             valid.gather(1, order),
         )

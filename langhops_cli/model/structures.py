@@ -241,13 +241,18 @@ class KeptObjects(Movable):
     boxes: Tensor
 
 
+ANY_PART, NO_PART = -1, -2
+
+
 @dataclass(frozen=True)
 class PartQueries(Movable):
     """One query for each (kept object, candidate part, slot), packed to the front.
 
     Args:
         embeds: (B, M, D) before the language model, (B, M, d) after it.
-        parent: index into the kept objects, (B, M); name: index into the picture's part names, (B, M).
+        parent: index into the kept objects, (B, M).
+        name: index into the picture's part names, (B, M); ANY_PART where a query was made for none of them, NO_PART
+            where it only stands for an object without parts.
         valid: (B, M).
         slot: number of the repetition of its part, from 0, (B, M); None where no part is asked for twice.
     """

@@ -71,9 +71,7 @@ def suppress(iou: Tensor, limits: Tensor) -> list[int]:
 
 
 def to_original(logits: Tensor, size: tuple[int, int], original: tuple[int, int]) -> Mask:
-    """Bring one mask to the picture's own pixels: bilinear in the logits, then above 0.
-
-    Only the window where the mask can be is worked out, so that a small part of a large photograph costs little.
+    """Bring one mask to the picture's own pixels.
 
     Args:
         logits: one picture's cropped mask logits at stride 4, (h, w).
@@ -83,34 +81,82 @@ def to_original(logits: Tensor, size: tuple[int, int], original: tuple[int, int]
     Returns:
         The mask, (height, width), bool.
     """
-    # Column by column in memory, as run lengths are encoded.
-    columns_first = np.zeros(original[::-1], dtype=bool)
+    window, values = _in_window(logits, size, original)
+    return _placed(window, values, original)
+
+
+def scored_mask(logits: Tensor, size: tuple[int, int], original: tuple[int, int]) -> tuple[Mask, float]:
+    """Bring one mask to the picture's own pixels, with its mean probability inside them.
+
+    Published figures rest on this quality; `mask_quality` is the same over the cells, for when there is no time.
+
+    Args:
+        logits, size, original: as for `to_original`.
+
+    Returns:
+        The mask, (height, width), bool, and the quality in 0..1, 0 for an empty mask.
+    """
+    window, values = _in_window(logits, size, original)
+    return _placed(window, values, original), float(mask_quality(values[None])[0])
+
+
+def resized(logits: Tensor, size: tuple[int, int], original: tuple[int, int]) -> Tensor:
+    """Mask logits at the picture's own size, (height, width); see `to_original`."""
+    everywhere = torch.ones(max(logits.shape), dtype=torch.bool)
+    _, down = _interpolation(everywhere[: logits.shape[0]], size[0], original[0])
+    _, across = _interpolation(everywhere[: logits.shape[1]], size[1], original[1])
+    return down @ logits.detach().to("cpu", torch.float32) @ across.T
+
+
+def _in_window(logits: Tensor, size: tuple[int, int], original: tuple[int, int]) -> tuple[tuple[slice, slice], Tensor]:
+    """Logits of the picture's pixels, bilinear over the canvas and then over the picture, as the field does it.
+
+    Only the window where the mask can be is worked out, so that a small part of a large photograph costs little.
+
+    Returns:
+        Columns and rows of the window, and the logits in it, (columns, rows): run lengths are encoded so.
+    """
     cells = logits.detach().to("cpu", torch.float32)
     positive = cells > 0
     rows, down = _interpolation(positive.any(1), size[0], original[0])
     columns, across = _interpolation(positive.any(0), size[1], original[1])
-    columns_first[columns, rows] = (across @ cells.T @ down.T > 0).numpy()
+    return (columns, rows), across @ cells.T @ down.T
+
+
+def _placed(window: tuple[slice, slice], values: Tensor, original: tuple[int, int]) -> Mask:
+    columns_first = np.zeros(original[::-1], dtype=bool)
+    columns_first[window] = (values > 0).numpy()
     return columns_first.T
 
 
 def _interpolation(positive: Tensor, side: int, original: int) -> tuple[slice, Tensor]:
     """For one axis: the pixels that a positive cell can reach, and the share of every cell in each of them.
 
+    Both steps are linear, so each pixel as it came is a sum of four cells at most.
+
     Args:
         positive: whether a row or column of cells holds a positive one, (cells,), bool.
         side: pixels of the picture on the canvas; original: as it came.
 
     Returns:
-        The pixels, and (pixels, cells) with two shares a row that add up to 1.
+        The pixels, and (pixels, cells) with shares that add up to 1.
     """
-    centres = (torch.arange(original) + 0.5) * (side / (original * STRIDE)) - 0.5
-    centres = centres.clamp(0, len(positive) - 1)
-    low = centres.long()
-    high = (low + 1).clamp(max=len(positive) - 1)
-    reached = torch.nonzero(positive[low] | positive[high]).flatten().tolist()
+    cells = len(positive)
+    places, weights = [], []
+    for pixel, share in _neighbours(torch.arange(original), side / original, side):
+        for cell, part in _neighbours(pixel, 1 / STRIDE, cells):
+            places.append(cell)
+            weights.append(share * part)
+    place, weight = torch.stack(places, 1), torch.stack(weights, 1)
+    reached = torch.nonzero(positive[place].any(1)).flatten().tolist()
     window = slice(reached[0], reached[-1] + 1) if reached else slice(0, 0)
-    share = (centres - low)[window, None]
-    shares = torch.zeros(len(share), len(positive))
-    shares.scatter_add_(1, low[window, None], 1 - share)
-    shares.scatter_add_(1, high[window, None], share)
-    return window, shares
+    shares = torch.zeros(window.stop - window.start, cells)
+    return window, shares.scatter_add_(1, place[window], weight[window])
+
+
+def _neighbours(pixels: Tensor, scale: float, count: int) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """The two of `count` cells that a pixel's centre lies between, `scale` cells to a pixel, each with its share."""
+    centres = ((pixels + 0.5) * scale - 0.5).clamp(0, count - 1)
+    low = centres.long()
+    share = centres - low
+    return (low, 1 - share), ((low + 1).clamp(max=count - 1), share)

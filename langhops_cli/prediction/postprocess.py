@@ -9,8 +9,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from langhops_cli.model.structures import KeptObjects, Output, PartQueries, Predictions
-from langhops_cli.prediction.masks import crop_to_picture, mask_quality, overlaps, suppress, to_original
+from langhops_cli.model.structures import NO_PART, KeptObjects, Output, PartQueries, Predictions
+from langhops_cli.prediction.masks import crop_to_picture, mask_quality, overlaps, scored_mask, suppress, to_original
 from langhops_cli.prediction.results import Detection, Prediction, coco_box, encode, json_rle, part_paths
 from langhops_cli.vocabulary import Vocabulary
 
@@ -96,6 +96,7 @@ def _part_output(
         nothing = torch.zeros(0, dtype=torch.long)
         return None, nothing, nothing
     real = queries.valid[index] & output.parts.valid[index] & (renumbered[queries.parent[index]] >= 0)
+    real = real & (queries.name[index] != NO_PART)
     parts = _real(output.parts.final, index, real, names, size)
     return parts, renumbered[queries.parent[index][real]], queries.name[index][real]
 
@@ -292,12 +293,11 @@ def coco_results(
     results: list[dict[str, Any]] = []
     for index, (size, original, image_id) in enumerate(zip(sizes, originals, image_ids, strict=True)):
         picture = picture_output(output, index, names=names, size=size, original=original)
-        objects = _pairs(picture.objects, picture.objects.logits.sigmoid(), max_objects)
-        results += _results(picture.objects, objects, picture, image_id, object_categories)
+        likelihood = picture.objects.logits.sigmoid()
+        results += _results(picture.objects, likelihood, picture, image_id, object_categories, most=max_objects)
         if picture.parts is not None:
             likelihood = _pair_likelihood(picture, part_scoring, hierarchical)
-            parts = _pairs(picture.parts, likelihood, max_parts)
-            results += _results(picture.parts, parts, picture, image_id, part_categories)
+            results += _results(picture.parts, likelihood, picture, image_id, part_categories, most=max_parts)
     return results
 
 
@@ -315,33 +315,46 @@ def _pair_likelihood(picture: PictureOutput, scoring: PartScoring, hierarchical:
     return likelihood
 
 
-def _pairs(predictions: Predictions, likelihood: Tensor, most: int) -> Candidates:
-    assert predictions.masks is not None
+def best_pairs(likelihood: Tensor, most: int) -> tuple[Tensor, Tensor]:
+    """The likeliest (query, name) pairs, best first, those of no likelihood left out.
+
+    Args:
+        likelihood: (Q, C), 0..1.
+        most: how many.
+
+    Returns:
+        Query and name of each, (N,) and (N,).
+    """
     best = likelihood.flatten().topk(min(most, likelihood.numel()))
-    real = best.values > 0
-    query, name = best.indices[real] // max(likelihood.shape[1], 1), best.indices[real] % max(likelihood.shape[1], 1)
-    return Candidates.of(query, name, best.values[real], predictions.masks)
+    index = best.indices[best.values > 0]
+    names = max(likelihood.shape[1], 1)
+    return index // names, index % names
 
 
 def _results(
     predictions: Predictions,
-    pairs: Candidates,
+    likelihood: Tensor,
     picture: PictureOutput,
     image_id: int,
     categories: Sequence[int],
+    *,
+    most: int,
 ) -> list[dict[str, Any]]:
+    """The best pairs of a level with their masks; the score is the likelihood times the quality of the mask."""
+    assert predictions.masks is not None
     height, width = picture.original
-    centre, extent = predictions.boxes[pairs.query].split(2, dim=-1)
+    query, name = best_pairs(likelihood, most)
+    centre, extent = predictions.boxes[query].split(2, dim=-1)
     corners = torch.cat([centre - extent / 2, centre + extent / 2], dim=-1).clamp(0, 1)
     boxes = (corners * corners.new_tensor([width, height, width, height])).tolist()
     results: list[dict[str, Any]] = []
-    encoded: dict[int, dict[str, Any] | None] = {}
-    names, queries, scores = pairs.name.tolist(), pairs.query.tolist(), pairs.score.tolist()
-    for index, (name, query, score) in enumerate(zip(names, queries, scores, strict=True)):
-        if query not in encoded:  # one query often stands under several names
-            mask = to_original(pairs.masks[index], picture.size, picture.original)
-            encoded[query] = json_rle(encode(mask)) if mask.any() else None
-        if encoded[query] is not None:
-            row = {"image_id": image_id, "category_id": categories[name], "score": score}
-            results.append({**row, "bbox": coco_box(boxes[index]), "segmentation": encoded[query]})
+    encoded: dict[int, tuple[dict[str, Any], float] | None] = {}
+    pairs = zip(query.tolist(), name.tolist(), likelihood[query, name].tolist(), boxes, strict=True)
+    for number, label, score, box in pairs:
+        if number not in encoded:  # one query often stands under several names
+            mask, quality = scored_mask(predictions.masks[number], picture.size, picture.original)
+            encoded[number] = (json_rle(encode(mask)), quality) if mask.any() else None
+        if (found := encoded[number]) is not None:
+            row = {"image_id": image_id, "category_id": categories[label], "score": score * found[1]}
+            results.append({**row, "bbox": coco_box(box), "segmentation": found[0]})
     return results

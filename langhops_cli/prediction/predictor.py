@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from langhops_cli.checkpoint.folder import config_of, load_checkpoint, read_config
+from langhops_cli.checkpoint.hub import find_checkpoint
 from langhops_cli.data.pictures import read_picture, to_canvas
 from langhops_cli.data.transforms import fit
 from langhops_cli.errors import DATA, ENVIRONMENT, UserError
@@ -56,7 +57,7 @@ class Predictor:
         """Load a checkpoint.
 
         Args:
-            checkpoint: its folder; None for the model that comes with the package.
+            checkpoint: its folder, or its id on the Hub; None for the model that comes with the package.
             device: "cpu", "cuda", "cuda:1" ..., or "auto" for a GPU where there is one.
 
         Raises:
@@ -166,11 +167,14 @@ def resize(picture: Image.Image, limits: PreprocessingConfig) -> NDArray[np.uint
 def checkpoint_folder(checkpoint: str | Path | None) -> Path:
     """Return the folder of a checkpoint, without loading it; None stands for the one that comes with the package.
 
+    Args:
+        checkpoint: a folder, or an id on the Hub, from where it is fetched.
+
     Raises:
         UserError: there is no checkpoint in it.
     """
     if checkpoint is not None:
-        folder = Path(checkpoint)
+        folder = find_checkpoint(checkpoint)
     else:
         folder = assets_folder() / EMBEDDED
         if not folder.is_dir():

@@ -130,7 +130,7 @@ def train(recipe: Recipe, *, folder: Path, data_root: Path, init: Path | None = 
     Raises:
         UserError: a data set, the checkpoint or the run's folder does not fit; or the loss is not finite.
     """
-    config = model_config(recipe)
+    config = model_config(recipe, init)
     datasets, held_out = open_datasets(recipe, data_root)
     settle_recipe(recipe, folder)
     join_processes()

@@ -20,11 +20,14 @@ class Section(BaseModel):
 
 
 class ModelSection(Section):
-    """A preset, and what is different from it: any key of the model configuration, nested as there."""
+    """A preset, and what is different from it: any key of the model configuration, nested as there.
+
+    The preset `init` is the model of the checkpoint that training starts from, such as a converted release.
+    """
 
     model_config = ConfigDict(extra="allow")
 
-    preset: Literal["mini", "paper"] = "mini"
+    preset: Literal["mini", "paper", "init"] = "mini"
 
     @property
     def overrides(self) -> dict[str, Any]:
@@ -189,7 +192,7 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     if not isinstance(tree, dict):
         raise UserError(f"{path}: a recipe is a mapping of sections ({', '.join(Recipe.model_fields)})", code=2)
     for override in overrides:
-        _set(tree, override)
+        set_key(tree, override)
     try:
         recipe = Recipe.model_validate(tree)
     except ValidationError as error:
@@ -199,7 +202,16 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     return recipe
 
 
-def _set(tree: dict[str, Any], override: str) -> None:
+def set_key(tree: dict[str, Any], override: str) -> None:
+    """Change one key of nested plain values, in place.
+
+    Args:
+        tree: mappings and lists.
+        override: `section.key=value`; the value is read as YAML.
+
+    Raises:
+        UserError: it is not of that form, or leads through what has no keys.
+    """
     key, equals, text = override.partition("=")
     steps = key.strip().split(".")
     if not equals or not all(steps):

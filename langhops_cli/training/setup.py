@@ -9,27 +9,58 @@ from typing import Any
 import torch
 
 from langhops_cli.checkpoint.build import build_model
-from langhops_cli.checkpoint.folder import WEIGHTS, check_config, fill_model, read_config, read_tensors
+from langhops_cli.checkpoint.folder import WEIGHTS, check_config, config_of, fill_model, read_config, read_tensors
+from langhops_cli.checkpoint.hub import checkpoint_name
 from langhops_cli.data.index import PreparedDataset
 from langhops_cli.data.mixture import MixedSet, TrainingLoader, training_loader
 from langhops_cli.errors import USAGE, UserError
-from langhops_cli.model.configuration import ModelConfig
+from langhops_cli.model.configuration import LANGUAGE_MODELS, ModelConfig
 from langhops_cli.model.langhops import LangHOPSModel
 from langhops_cli.training.recipe import Recipe
 
 
-def model_config(recipe: Recipe) -> ModelConfig:
+def model_config(recipe: Recipe, init: Path | None = None) -> ModelConfig:
     """The preset with the recipe's changes, with the part branch where the stage trains parts.
 
+    Args:
+        recipe: says the preset and the changes.
+        init: the checkpoint that training starts from; its model is the preset "init".
+
     Raises:
-        UserError: a value does not fit its key.
+        UserError: a value does not fit its key, or the preset needs a checkpoint and there is none.
     """
     section = recipe.model
-    tree = _merge(ModelConfig.preset(section.preset).to_dict(), section.overrides) | {"level": recipe.stage.level}
+    changes = _with_named_language_model(section.overrides)
+    tree = _merge(_preset(section.preset, init).to_dict(), changes) | {"level": recipe.stage.level}
     try:
         return check_config(tree)
     except ValueError as error:
         raise UserError(str(error), code=USAGE) from None
+
+
+def _preset(name: str, init: Path | None) -> ModelConfig:
+    if name != "init":
+        return ModelConfig.preset(name)
+    if init is None:
+        raise UserError(
+            "model.preset is init, the model of the checkpoint to start from: give one with --init", code=USAGE
+        )
+    return config_of(init, read_config(init))
+
+
+def _with_named_language_model(changes: dict[str, Any]) -> dict[str, Any]:
+    """Spell out `refiner.base: NAME`, with the settings that the model of that name needs; those beside it win."""
+    refiner = changes.get("refiner")
+    if not isinstance(refiner, Mapping) or not isinstance(name := refiner.get("base"), str):
+        return changes
+    if name.lower() not in LANGUAGE_MODELS:
+        raise UserError(
+            f"model.refiner.base = {name!r} is no language model with a name; known are {', '.join(LANGUAGE_MODELS)}; "
+            "any other is given as {kind: language, source: FOLDER_OR_HUB_ID}",
+            code=USAGE,
+        )
+    others = {key: value for key, value in refiner.items() if key != "base"}
+    return changes | {"refiner": LANGUAGE_MODELS[name.lower()] | others}
 
 
 def build_stage(recipe: Recipe, config: ModelConfig, init: Path | None) -> tuple[LangHOPSModel, list[str]]:
@@ -119,7 +150,7 @@ def run_metadata(recipe: Recipe, config: ModelConfig, datasets: Sequence[Prepare
     settings = recipe.to_dict()
     settings["data"].pop("root")
     if recipe.stage.init is not None:
-        settings["stage"]["init"] = Path(recipe.stage.init).name
+        settings["stage"]["init"] = checkpoint_name(recipe.stage.init)
     data = {
         item.name: {"split": item.split, "pictures": len(dataset), "fingerprint": dataset.fingerprint}
         for item, dataset in zip(recipe.data.train, datasets, strict=True)

@@ -20,7 +20,7 @@ from langhops_cli.checkpoint.base_models import load_minilm
 from langhops_cli.checkpoint.build import build_model
 from langhops_cli.data.pictures import to_canvas
 from langhops_cli.errors import UserError
-from langhops_cli.model.configuration import BaseModelConfig, ModelConfig
+from langhops_cli.model.configuration import MINILM, BaseModelConfig, ModelConfig
 from langhops_cli.model.structures import VocabularyBatch
 from langhops_cli.vocabulary import parse_vocabulary
 
@@ -124,6 +124,7 @@ def test_a_text_only_causal_model_reads_the_pixel_decoder(bases):
         (lambda c: replace(c, refiner=replace(c.refiner, base=BaseModelConfig("gpt", "x"))), "paligemma, minilm"),
         (lambda c: replace(c, refiner=replace(c.refiner, image_size=448)), "reads 28 pixels"),
         (lambda c: replace(c, refiner=replace(c.refiner, prompt="{parts}")), "has no {image}"),
+        (lambda c: replace(c, refiner=replace(c.refiner, base=MINILM)), r"model\.refiner\.softcap does not fit"),
     ],
 )
 def test_a_configuration_that_cannot_be_built_says_which_key(bases, change, message):

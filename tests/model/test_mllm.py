@@ -6,7 +6,8 @@ from torch import nn
 from torch.testing import assert_close
 
 from langhops_cli.checkpoint.base_models import build_random
-from langhops_cli.model.mllm import LanguageRefiner, PaliGemmaImageTower, add_lora, read_grid
+from langhops_cli.model.lora import add_lora
+from langhops_cli.model.mllm import LanguageRefiner, PaliGemmaImageTower, read_grid
 from langhops_cli.model.structures import PartQueries
 
 SIZES = {
@@ -336,3 +337,14 @@ def test_autocast():
     with torch.autocast("cpu", dtype=torch.bfloat16):
         ours = module(queries, num_objects=NUM_OBJECTS, **image)
     assert_close(ours.float(), module(queries, num_objects=NUM_OBJECTS, **image), atol=0.1, rtol=0.1)
+
+
+def test_corrections_of_a_half_precision_model_train_in_full():
+    """Steps of a usual learning rate are smaller than what bfloat16 can tell apart."""
+    model = add_lora(build_random(FAMILIES["llama"]).bfloat16())
+    corrections = {name: value for name, value in model.named_parameters() if value.requires_grad}
+    assert corrections and all(value.dtype == torch.float32 for value in corrections.values())
+    states = model(inputs_embeds=torch.randn(1, 3, 32, dtype=torch.bfloat16)).last_hidden_state
+    assert states.dtype == torch.bfloat16
+    states.float().square().sum().backward()
+    assert all(value.grad is not None for value in corrections.values())

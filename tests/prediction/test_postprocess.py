@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 import torch
 from pycocotools import mask as coco_mask
+from torch.nn.functional import interpolate
 
+from langhops_cli.prediction.masks import scored_mask, to_original
 from langhops_cli.prediction.postprocess import coco_results, picture_output, predict_instances
 
 SIZE = (64, 64)
+SURE = math.log(0.9 / 0.1)  # of the masks of a scene
 
 
 def found(scene, *, original=SIZE, size=SIZE, output=None, **options):
@@ -60,22 +63,28 @@ def test_masks_come_back_at_the_pictures_own_size(scene, original):
     assert not mask[0].any()
 
 
-def test_upsampling_agrees_with_torch(scene):
-    """On a canvas that the picture fills, it is plain bilinear interpolation."""
-    from langhops_cli.prediction.masks import to_original
+def enlarged(logits, size, original):
+    """An oracle: bilinear to the canvas, cut to the picture, bilinear to the picture as it came."""
+    canvas = interpolate(logits[None, None], scale_factor=4, mode="bilinear", align_corners=False)
+    inside = canvas[..., : size[0], : size[1]]
+    return interpolate(inside, size=original, mode="bilinear", align_corners=False)[0, 0]
 
+
+@pytest.mark.parametrize("size", [(48, 80), (45, 71)])
+@pytest.mark.parametrize("original", [(131, 97), (30, 50)])
+def test_upsampling_agrees_with_torch(size, original):
     logits = torch.randn(12, 20, generator=torch.Generator().manual_seed(1))
-    expected = torch.nn.functional.interpolate(logits[None, None], size=(131, 97), mode="bilinear", align_corners=False)
-    mask = to_original(logits, (48, 80), (131, 97))
-    assert (mask != (expected[0, 0] > 0).numpy()).mean() < 1e-3
+    expected = enlarged(logits, size, original)
+    mask, quality = scored_mask(logits, size, original)
+    assert (mask != (expected > 0).numpy()).mean() < 1e-3
+    assert quality == pytest.approx(expected.sigmoid()[expected > 0].mean().item(), abs=1e-5)
+    assert np.array_equal(mask, to_original(logits, size, original))
 
 
-def test_window_of_a_small_mask_loses_nothing(scene):
-    from langhops_cli.prediction.masks import to_original
-
+def test_window_of_a_small_mask_loses_nothing():
     logits = torch.full((30, 30), -1.0)
     logits[7, 22] = 8.0
-    expected = torch.nn.functional.interpolate(logits[None, None], size=(211, 300), mode="bilinear")[0, 0] > 0
+    expected = enlarged(logits, (120, 120), (211, 300)) > 0
     assert np.array_equal(to_original(logits, (120, 120), (211, 300)), expected.numpy())
 
 
@@ -242,6 +251,15 @@ def results(scene, output=None, **options):
     )
 
 
+def quality_of(rectangle):
+    """Mean probability inside the mask of a rectangle, at the picture's own size."""
+    left, top, right, bottom = rectangle
+    logits = torch.full((16, 16), -SURE)
+    logits[top:bottom, left:right] = SURE
+    grown = enlarged(logits, SIZE, (128, 128))
+    return grown.sigmoid()[grown > 0].mean().item()
+
+
 def test_results_for_average_precision(scene):
     """Every pair counts, with no suppression and no limit; boxes are the box head's at the picture's own size."""
     made = scene(
@@ -250,12 +268,14 @@ def test_results_for_average_precision(scene):
         [(0, "dog head", 0.6, (0, 0, 4, 4))],
     )
     rows = results(made)
-    assert [(row["category_id"], round(row["score"], 3)) for row in rows[:2]] == [(10, 0.72), (10, 0.63)]
+    quality = quality_of((0, 0, 8, 8))
+    assert [row["category_id"] for row in rows[:2]] == [10, 10]
+    assert [row["score"] for row in rows[:2]] == pytest.approx([0.8 * quality, 0.7 * quality])
     assert {row["category_id"] for row in rows} == {10, 11, 20}
     assert len(rows) == 5
     assert {row["image_id"] for row in rows} == {7}
     assert rows[0]["bbox"] == [0, 0, 64, 64]
-    assert rows[-1]["score"] == pytest.approx(0.54)
+    assert rows[-1]["score"] == pytest.approx(0.6 * quality_of((0, 0, 4, 4)))
     assert isinstance(rows[0]["segmentation"]["counts"], str)
     mask = coco_mask.decode(rows[0]["segmentation"])
     assert mask.shape == (128, 128)
@@ -281,7 +301,9 @@ def test_results_of_open_scoring_hold_all_part_names(scene):
 
 def test_results_with_hierarchical_scores(scene):
     made = scene("dog:head", [("dog", 0.8, (0, 0, 8, 8))], [(0, "dog head", 0.6, (0, 0, 4, 4))])
-    assert results(made, hierarchical=True)[-1]["score"] == pytest.approx(0.54 * math.sqrt(0.72))
+    assert results(made, hierarchical=True)[-1]["score"] == pytest.approx(
+        0.6 * quality_of((0, 0, 4, 4)) * math.sqrt(0.72)
+    )
 
 
 def test_results_do_not_see_padding(scene, pad):
