@@ -33,9 +33,9 @@ def convert_pixel_decoder(ledger: Ledger, *, source: str, target: str) -> dict[s
     Returns:
         Its numbers, as the configuration names them.
     """
-    layers = ledger.count(rf"{source}transformer\.encoder\.layers\.(\d+)\.")
+    layers = ledger.count(f"{source}transformer.encoder.layers.")
     dim, feedforward = ledger.look(f"{source}transformer.encoder.layers.0.linear2.weight").shape
-    ledger.drop(rf"{source}.*vl_layers\..*", "early fusion of text and picture, which the release does not use")
+    ledger.drop(r".*vl_layers\..*", "early fusion of text and picture, which the release does not use", below=source)
     ledger.rename(source, target, PIXEL_RENAMES)
     return {"dim": int(dim), "feedforward": int(feedforward), "encoder_layers": layers}
 
@@ -54,13 +54,13 @@ def convert_query_decoder(ledger: Ledger, *, source: str, target: str) -> int:
             ledger.same(source + name, f"{source}decoder_norm.{name.removeprefix('decoder.norm.')}")
     for theirs, ours in MLPS:
         # between two of our linear layers stands a ReLU, which has a number of its own
-        for number in range(ledger.count(rf"{source}{theirs}\.layers\.(\d+)\.")):
+        for number in range(ledger.count(f"{source}{theirs}.layers.")):
             for kind in ("weight", "bias"):
                 ledger.take(f"{source}{theirs}.layers.{number}.{kind}", f"{target}{ours}.{2 * number}.{kind}")
     if ledger.has(f"{source}category_embed"):
         ledger.take(f"{source}category_embed", f"{target}category_embed.weight", lambda matrix: matrix.t().contiguous())
     ledger.rename(source, target, QUERY_RENAMES)
-    ledger.drop(rf"{source}.*label_enc.*", "label tables for denoising; ours makes its content of the names")
-    ledger.drop(rf"{source}bdd_.*", "label tables of one data set")
-    ledger.drop(rf"{source}(confidence_score|class_embed)\..*", "a head that scores what names do not")
-    return ledger.count(rf"{source}decoder\.layers\.(\d+)\.")
+    ledger.drop(r".*label_enc.*", "label tables for denoising; ours makes its content of the names", below=source)
+    ledger.drop(r"bdd_.*", "label tables of one data set", below=source)
+    ledger.drop(r"(confidence_score|class_embed)\..*", "a head that scores what names do not", below=source)
+    return ledger.count(f"{source}decoder.layers.")

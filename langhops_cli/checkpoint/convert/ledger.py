@@ -65,12 +65,13 @@ class Ledger:
         for name in of:
             self._left.pop(name, None)
 
-    def drop(self, pattern: str, why: str) -> None:
-        """Leave out what is still left and matches a pattern as a whole."""
+    def drop(self, pattern: str, why: str, *, below: str = "") -> None:
+        """Leave out what is still left below a prefix and whose rest matches a pattern as a whole."""
         rule = re.compile(pattern)
-        for name in [name for name in self._left if rule.fullmatch(name)]:
-            self.dropped[name] = why
-            del self._left[name]
+        for name in self.below(below):
+            if rule.fullmatch(name):
+                self.dropped[below + name] = why
+                del self._left[below + name]
 
     def same(self, name: str, other: str) -> None:
         """Leave out a second name of a tensor.
@@ -98,7 +99,8 @@ class Ledger:
             if match is not None:
                 self.take(source + name, target + match[0].sub(match[1], name))
 
-    def count(self, pattern: str) -> int:
-        """One more than the largest number that a pattern's first group matches in a name; 0 where none does."""
-        rule = re.compile(pattern)
-        return max((int(found[1]) + 1 for name in self._tensors if (found := rule.match(name))), default=0)
+    def count(self, prefix: str) -> int:
+        """How many there are of what is numbered behind a prefix, from 0."""
+        rests = (name.removeprefix(prefix) for name in self._tensors if name.startswith(prefix))
+        numbers = (rest.partition(".")[0] for rest in rests)
+        return max((int(number) + 1 for number in numbers if number.isdecimal()), default=0)

@@ -147,9 +147,9 @@ def fold_norm(weight: Tensor, bias: Tensor, norm: Sequence[Tensor]) -> tuple[Ten
 
 
 def _text(ledger: Ledger, prefix: str) -> None:
-    ledger.drop(rf"{prefix}text_encoder(_teacher)?\..*position_ids", "a table that is computed")
+    ledger.drop(r"text_encoder(_teacher)?\..*position_ids", "a table that is computed", below=prefix)
     ledger.rename(f"{prefix}text_encoder.", "text_encoder.encoder.", [(r"text_model\.(.*)", r"\1")])
-    ledger.drop(rf"{prefix}text_encoder_teacher\..*", "frozen: had by its id")
+    ledger.drop(r"text_encoder_teacher\..*", "frozen base: had by its id", below=prefix)
     ledger.take(f"{prefix}lang_projection", "text_encoder.lang_projection")
 
 
@@ -175,7 +175,7 @@ def _hierarchy(ledger: Ledger, prefix: str, config: ModelConfig) -> ModelConfig:
         )
     _patches(ledger, f"{model}vision_tower.vision_model.embeddings.patch_embedding.")
     rank = len(ledger.look(f"{model}language_model.model.layers.0.self_attn.q_proj.lora_A.default.weight"))
-    ledger.drop(rf"{model}.*", "frozen base of PaliGemma: had by its id")
+    ledger.drop(r".*", "frozen base: had by its id", below=model)
     return replace(
         config,
         hierarchy=replace(config.hierarchy, empty_object_queries=True),
@@ -195,7 +195,7 @@ def _mapper(ledger: Ledger, source: str, target: str, *, folds: dict[int, int], 
         factor = scale.get(number, 1.0)
         ledger.put(f"{target}{number}.weight", weight * factor, of=names)
         ledger.put(f"{target}{number}.bias", bias * factor, of=names)
-    ledger.drop(rf"{source}.*num_batches_tracked", "a counter of training steps")
+    ledger.drop(r".*num_batches_tracked", "a counter of training steps", below=source)
 
 
 def _patches(ledger: Ledger, source: str) -> None:
@@ -212,7 +212,7 @@ def _learned(ledger: Ledger, prefix: str, config: ModelConfig) -> ModelConfig:
     names = [f"{prefix}part_queries_feat.weight", f"{prefix}part_queries_pos.weight"]
     queries = ledger.look(names[0]).float() + ledger.look(names[1]).float()
     ledger.put("part_branch.queries.queries.weight", queries, of=names)
-    layers = ledger.count(rf"{prefix}qformer\.layers\.(\d+)\.")
+    layers = ledger.count(f"{prefix}qformer.layers.")
     ledger.rename(f"{prefix}qformer.", "part_branch.refiner.decoder.", [(r"(.*)", r"\1")])
     return replace(
         config,
@@ -224,7 +224,9 @@ def _learned(ledger: Ledger, prefix: str, config: ModelConfig) -> ModelConfig:
 def _drop_rest(ledger: Ledger, prefix: str) -> None:
     ledger.drop(r"criterion\..*", "a buffer of the training loss")
     ledger.drop(r"pixel_(mean|std)", "constants")
-    ledger.drop(rf"{prefix}(qformer|part_queries_feat|part_queries_pos)\..*", "learned part queries, not used here")
-    ledger.drop(rf"{prefix}obj_queries_pos\..*", "places of objects for the Q-Former")
-    ledger.drop(rf"{prefix}(llm_token_embed_func|{LLM.replace('.', chr(92) + '.')}).*", "frozen base: had by its id")
-    ledger.drop(rf"{prefix}(vision_projector|mask_sptial_embed|pn_indicator)\..*", "not used by the release")
+    ledger.drop(
+        r"(qformer|part_queries_feat|part_queries_pos)\..*", "learned part queries, not used here", below=prefix
+    )
+    ledger.drop(r"obj_queries_pos\..*", "places of objects for the Q-Former", below=prefix)
+    ledger.drop(r"(llm_token_embed_func|llm_model)\..*", "frozen base: had by its id", below=prefix)
+    ledger.drop(r"(vision_projector|mask_sptial_embed|pn_indicator)\..*", "not used by the release", below=prefix)

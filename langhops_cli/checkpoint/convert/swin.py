@@ -66,21 +66,20 @@ def convert_swin(ledger: Ledger, *, source: str, target: str) -> dict[str, Any]:
         else:
             ledger.put(f"{ours}.weight", torch.ones(width << stage), of=())
             ledger.put(f"{ours}.bias", torch.zeros(width << stage), of=())
-    prefix = source.replace(".", r"\.")
-    ledger.drop(prefix + BUFFERS, "a table that is computed")
-    ledger.drop(prefix + CLASSIFIER, "the classifier of the pretraining")
+    ledger.drop(BUFFERS, "a table that is computed", below=source)
+    ledger.drop(CLASSIFIER, "the classifier of the pretraining", below=source)
     return {name: value for name, value in shape.items() if value != SWIN_L_CONFIG[name]}
 
 
 def _shape(ledger: Ledger, source: str) -> dict[str, Any]:
-    stages = ledger.count(rf"{source}layers\.(\d+)\.")
+    stages = ledger.count(f"{source}layers.")
     tables = [
         ledger.look(f"{source}layers.{stage}.blocks.0.attn.relative_position_bias_table").shape
         for stage in range(stages)
     ]
     return {
         "embed_dim": int(ledger.look(f"{source}patch_embed.proj.weight").shape[0]),
-        "depths": [ledger.count(rf"{source}layers\.{stage}\.blocks\.(\d+)\.") for stage in range(stages)],
+        "depths": [ledger.count(f"{source}layers.{stage}.blocks.") for stage in range(stages)],
         "num_heads": [int(table[1]) for table in tables],
         "window_size": int((tables[0][0] ** 0.5 + 1) / 2),  # the table has (2 w - 1)^2 rows
     }
