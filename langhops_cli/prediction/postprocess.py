@@ -22,6 +22,8 @@ ANY_NAME_LIMIT = 0.7
 """Mask IoU above which two objects of different names are one object, with the better name."""
 PART_LIMIT = 0.6
 """Mask IoU above which two parts of one object and one name are one part."""
+ANY_PART_LIMIT = 0.8
+"""Mask IoU above which two parts of one object are one part, with the better name; a part may fill the one it is of."""
 MOST = 0.5
 """Share of a part of a part that must lie inside the part it is attached to."""
 
@@ -172,7 +174,7 @@ def predict_instances(
             instance_of_kept[int(kept)] = len(found)
             found.append(Detection.from_mask((vocabulary.object_names[int(name)],), float(score), mask))
     object_scores = {kept: found[instance].score for kept, instance in instance_of_kept.items()}
-    parts = _part_candidates(picture, object_scores, min_score, part_scoring, hierarchical)
+    parts = _part_candidates(picture, vocabulary, object_scores, min_score, part_scoring, hierarchical)
     found.extend(_part_detections(picture, parts, vocabulary, instance_of_kept, first=len(found)))
     return Prediction(picture_name, picture.original, tuple(found))
 
@@ -201,6 +203,7 @@ def _part_likelihood(parts: Predictions, own_name: Tensor, scoring: PartScoring)
 
 def _part_candidates(
     picture: PictureOutput,
+    vocabulary: Vocabulary,
     object_scores: dict[int, float],
     min_score: float,
     scoring: PartScoring,
@@ -220,9 +223,23 @@ def _part_candidates(
     parts = Candidates.of(query, name[query], likelihood[query], picture.parts.masks)
     parts = parts.take(torch.nonzero(parts.score >= min_score).flatten())
     parent = picture.parent[parts.query]
-    alike = (parts.name[:, None] == parts.name[None, :]) & (parent[:, None] == parent[None, :])
+    same = parts.name[:, None] == parts.name[None, :]
+    within = _within(vocabulary).to(parts.name.device)[parts.name[:, None], parts.name[None, :]]
+    limits = torch.where(same, PART_LIMIT, torch.where(within, torch.inf, ANY_PART_LIMIT))
     iou, _ = overlaps(parts.masks > 0)
-    return parts.take(suppress(iou, torch.where(alike, PART_LIMIT, torch.inf)))
+    return parts.take(suppress(iou, torch.where(parent[:, None] == parent[None, :], limits, torch.inf)))
+
+
+def _within(vocabulary: Vocabulary) -> Tensor:
+    """Pairs of part names of which one is a part of the other, at any depth, (Cp, Cp), bool."""
+    classes = vocabulary.part_classes
+    related = torch.zeros(len(classes), len(classes), dtype=torch.bool)
+    for index, item in enumerate(classes):
+        above = item.parent
+        while above is not None:
+            related[index, above] = related[above, index] = True
+            above = classes[above].parent
+    return related
 
 
 def _part_detections(

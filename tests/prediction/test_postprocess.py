@@ -135,7 +135,7 @@ def test_objects_overlap_less_under_one_name_than_under_two(scene, names, width,
     assert len(found(made)) == kept
 
 
-def test_duplicate_parts_are_suppressed_within_one_object_and_name_only(scene):
+def test_duplicate_parts_are_suppressed_within_one_object_only(scene):
     same = (0, 0, 4, 4)
     made = scene(
         "dog:leg*3,paw; cat:leg",
@@ -144,12 +144,22 @@ def test_duplicate_parts_are_suppressed_within_one_object_and_name_only(scene):
             (0, "dog leg", 0.9, same),
             (0, "dog leg", 0.8, same),  # gone: same object, same name, same place
             (0, "dog leg", 0.7, (4, 4, 8, 8)),
-            (0, "dog paw", 0.6, same),
+            (0, "dog paw", 0.6, same),  # gone: the leg is the better name for what is there
             (1, "cat leg", 0.6, same),
         ],
     )
     names = [(item.path, item.parent) for item in found(made, hierarchical=False)][2:]
-    assert names == [(("dog", "leg"), 0), (("dog", "leg"), 0), (("dog", "paw"), 0), (("cat", "leg"), 1)]
+    assert names == [(("dog", "leg"), 0), (("dog", "leg"), 0), (("cat", "leg"), 1)]
+
+
+def test_a_part_may_fill_the_part_that_it_is_of(scene):
+    place = (2, 2, 6, 6)
+    made = scene(
+        "dog:eye(iris),nose",
+        [("dog", 0.9, (0, 0, 8, 8))],
+        [(0, "dog eye", 0.8, place), (0, "dog iris", 0.7, place), (0, "dog nose", 0.6, place)],
+    )
+    assert [item.name for item in found(made)] == ["dog", "eye", "iris"]
 
 
 def test_parts_go_with_an_object_below_the_limit(scene):
