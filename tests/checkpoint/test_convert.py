@@ -123,7 +123,7 @@ def test_files_that_are_none(tmp_path):
     torch.save({"epoch": 3}, tmp_path / "numbers.pth")
     (tmp_path / "model.safetensors.index.json").write_text('{"weight_map": {"a": "gone.safetensors"}}')
     for name, why in (
-        ("text.pth", "damaged|needs code"),
+        ("text.pth", "damaged or no checkpoint"),
         ("empty.safetensors", "damaged"),
         ("numbers.pth", "no tensors"),
         ("nothing.pth", "does not exist"),

@@ -19,6 +19,8 @@ from langhops_cli.errors import DATA, UserError
 
 WRAPPERS = ("model", "state_dict", "module", "model_state_dict")
 """Keys under which training programs put the tensors of a checkpoint."""
+ZIP, PICKLE = b"PK\x03\x04", b"\x80"
+"""How files of `torch.save` begin, today's and those of old or of pickle itself."""
 
 
 def read_foreign(path: Path, *, trust: bool = False) -> dict[str, Tensor]:
@@ -76,8 +78,10 @@ def _shards(path: Path) -> dict[str, Tensor]:
 def _pickled(path: Path, *, trust: bool) -> Any:
     try:
         with warnings.catch_warnings(action="ignore"):  # of pickles that are newer than torch's own
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=_is_zip(path) or None)
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=_starts(path, ZIP) or None)
     except pickle.UnpicklingError as error:
+        if not _starts(path, ZIP, PICKLE):
+            raise _damaged(path, error) from None
         if not trust:
             raise UserError(
                 f"{path} needs code of its own to be read ({_first(error)}), which could do anything to this machine; "
@@ -100,9 +104,9 @@ def _trusted(path: Path) -> Any:
             return pickle.load(file, encoding="latin1")
 
 
-def _is_zip(path: Path) -> bool:
+def _starts(path: Path, *signs: bytes) -> bool:
     with path.open("rb") as file:
-        return file.read(4) == b"PK\x03\x04"
+        return file.read(4).startswith(signs)
 
 
 def _unwrapped(tree: Any) -> Mapping[str, Any]:
@@ -123,7 +127,7 @@ def _as_tensor(value: Tensor | np.ndarray) -> Tensor:
 def _first(error: Exception) -> str:
     text = " ".join(str(error).split())
     start = text.find("Unsupported ")
-    return (text[start:] if start >= 0 else text).split(". ")[0][:160]
+    return (text[start:] if start >= 0 else text).partition(" Check the doc")[0].split(". ")[0][:160]
 
 
 def _damaged(path: Path, error: Exception) -> UserError:
