@@ -123,12 +123,12 @@ def _changed(config: ModelConfig, overrides: list[str], prompt: dict[str, Any]) 
 
 
 def _tell(report: Report, out: Path) -> None:
-    say(f"{report.taken} tensors taken")
-    for why, count in sorted(report.dropped.items(), key=lambda item: -item[1]):
+    say(f"{len(report.taken)} tensors taken")
+    for why, count in sorted(report.reasons.items(), key=lambda item: -item[1]):
         say(f"{count} dropped: {why}")
     if report.fresh:
         say(
             f"{len(report.fresh)} start new, for training: {', '.join(report.fresh[:4])}"
             + ", ..." * (len(report.fresh) > 4)
         )
-    say(f"written to {out}")
+    say(f"written to {out}; conversion.json in it lists every tensor")

@@ -184,6 +184,11 @@ def test_glee_becomes_a_stage_one_checkpoint_that_shards(glee, clip_folder, tmp_
     for why in ("early fusion", "second name", "label tables", "had by its id"):
         assert why in said
     assert (tmp_path / "out" / INDEX).is_file()
+    report = json.loads((tmp_path / "out/conversion.json").read_text())
+    assert report["taken"]["text_encoder.lang_projection"] == ["glee.lang_projection"]
+    assert report["dropped"]["glee.predictor.decoder.norm.bias"] == "second name of glee.predictor.decoder_norm.bias"
+    accounted = {name for names in report["taken"].values() for name in names} | report["dropped"].keys()
+    assert accounted == glee.keys()
     read = read_tensors(tmp_path / "out")
     assert_close(read["object_decoder.layers.0.norm2.weight"], glee["glee.predictor.decoder.layers.0.norm1.weight"])
     assert_close(read["object_decoder.category_embed.weight"], glee["glee.predictor.category_embed"].t())

@@ -26,6 +26,7 @@ class Ledger:
     def __init__(self, tensors: Mapping[str, Tensor], *, source: str) -> None:
         self.source = source
         self.taken: dict[str, Tensor] = {}
+        self.origins: dict[str, list[str]] = {}
         self.dropped: dict[str, str] = {}
         self._tensors = dict(tensors)
         self._left = dict.fromkeys(tensors)
@@ -56,12 +57,12 @@ class Ledger:
     def take(self, name: str, ours: str, change: Change | None = None) -> None:
         """Take a tensor under our name, changed on the way."""
         tensor = self.look(name)
-        self.taken[ours] = change(tensor.float()) if change is not None else tensor
-        self._left.pop(name, None)
+        self.put(ours, tensor if change is None else change(tensor.float()), of=[name])
 
     def put(self, ours: str, tensor: Tensor, *, of: Sequence[str]) -> None:
         """Take a tensor that was computed of several."""
         self.taken[ours] = tensor
+        self.origins[ours] = list(of)
         for name in of:
             self._left.pop(name, None)
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
@@ -18,25 +19,39 @@ from torch import Tensor
 from langhops_cli.checkpoint.base_models import SWIN_L_CONFIG, build_random, load_clip_text, quiet
 from langhops_cli.checkpoint.convert.ledger import Ledger
 from langhops_cli.checkpoint.convert.released import Conversion
+from langhops_cli.checkpoint.files import write_text
 from langhops_cli.checkpoint.folder import write_checkpoint
 from langhops_cli.checkpoint.skeleton import build_skeleton
 from langhops_cli.errors import DATA, UserError
 from langhops_cli.model.configuration import ModelConfig
 from langhops_cli.model.langhops import LangHOPSModel
 
+REPORT = "conversion.json"
+
 
 @dataclass(frozen=True)
 class Report:
-    """What became of a foreign checkpoint.
+    """What became of a foreign checkpoint; it lies in the folder that was written, as `conversion.json`.
 
     Args:
-        taken: how many of our tensors it filled; fresh: which of ours start new.
-        dropped: how many foreign tensors were left out, by reason.
+        taken: our tensors, each with those that it was made of.
+        dropped: foreign tensors that were left out, each with the reason.
+        fresh: our tensors that start new.
     """
 
-    taken: int
+    taken: dict[str, list[str]]
+    dropped: dict[str, str]
     fresh: list[str]
-    dropped: dict[str, int]
+
+    def write(self, folder: Path) -> None:
+        """Write it down."""
+        write_text(folder / REPORT, json.dumps(asdict(self), indent=2) + "\n")
+
+    @property
+    def reasons(self) -> dict[str, int]:
+        """How many tensors were left out, by reason."""
+        second = "second name of another tensor"
+        return dict(Counter(second if why.startswith("second name") else why for why in self.dropped.values()))
 
 
 def write_conversion(conversion: Conversion, folder: Path, *, origin: dict[str, Any], shard: int) -> Report:
@@ -64,9 +79,11 @@ def write_conversion(conversion: Conversion, folder: Path, *, origin: dict[str, 
     tensors = ledger.taken | _start(skeleton, config, fresh)
     _fits({name: tuple(state[name].shape) for name in wanted}, tensors, ledger.source)
     metadata = {"preprocessing": config.to_dict()["preprocessing"], "converted_from": origin}
+    report = Report(ledger.origins, ledger.dropped, fresh)
     with _whole(folder) as beside:
         write_checkpoint(tensors, beside, config=config, metadata=metadata, shard=shard)
-    return Report(len(ledger.taken), fresh, dict(Counter(map(_rule, ledger.dropped.values()))))
+        report.write(beside)
+    return report
 
 
 def write_swin(ledger: Ledger, shape: dict[str, Any], folder: Path) -> Report:
@@ -84,9 +101,11 @@ def write_swin(ledger: Ledger, shape: dict[str, Any], folder: Path) -> Report:
     tensors = ledger.taken | ones
     _fits({name: tuple(value.shape) for name, value in swin.state_dict().items()}, tensors, ledger.source)
     swin.load_state_dict(tensors, assign=True)
+    report = Report(ledger.origins, ledger.dropped, sorted(ones))
     with _whole(folder) as beside, quiet():
         swin.save_pretrained(beside)
-    return Report(len(ledger.taken), sorted(ones), dict(Counter(map(_rule, ledger.dropped.values()))))
+        report.write(beside)
+    return report
 
 
 def _nothing_left(ledger: Ledger) -> None:
@@ -141,7 +160,3 @@ def _whole(folder: Path) -> Iterator[Path]:
         beside.rename(folder)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
-
-
-def _rule(why: str) -> str:
-    return "second name of another tensor" if why.startswith("second name") else why
