@@ -2,6 +2,7 @@
 
 import json
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,10 @@ from langhops_cli.checkpoint.base_models import SWIN_L_CONFIG, build_random, loa
 from langhops_cli.checkpoint.convert import Ledger, convert_release, convert_swin, read_foreign
 from langhops_cli.checkpoint.convert.released import fold_norm
 from langhops_cli.checkpoint.folder import INDEX, read_tensors
+from langhops_cli.checkpoint.skeleton import build_skeleton
 from langhops_cli.cli.app import app
 from langhops_cli.errors import UserError
+from langhops_cli.model.configuration import BaseModelConfig
 
 from .foreign import SMALL, WIDTH, backbone, decoder, microsoft, pixel_decoder
 
@@ -222,7 +225,7 @@ def test_another_project_is_noticed(glee, tmp_path):
     assert "no checkpoint of langhops" in said
 
 
-def test_partglee_brings_its_part_decoder_and_learned_queries(glee):
+def test_partglee_brings_its_part_decoder_and_learned_queries(glee, clip_folder):
     generator = torch.Generator().manual_seed(2)
     tensors = {name.replace("glee.", "partglee.", 1): value for name, value in glee.items()}
     tensors = {name.replace("partglee.predictor.", "partglee.object_predictor."): v for name, v in tensors.items()}
@@ -243,6 +246,13 @@ def test_partglee_brings_its_part_decoder_and_learned_queries(glee):
         tensors["partglee.part_queries_feat.weight"] + tensors["partglee.part_queries_pos.weight"],
     )
     assert torch.equal(taken["part_branch.refiner.decoder.norm.bias"], tensors["partglee.qformer.norm.bias"])
+    assert not taken["part_branch.queries.object_projection.weight"].any()
+    skeleton = build_skeleton(
+        replace(config, text=replace(config.text, base=BaseModelConfig("clip", str(clip_folder))))
+    )
+    shapes = {name: value.shape for name, value in skeleton.state_dict().items() if name in skeleton.saved_names()}
+    new = {name for name in shapes if name.startswith("denoising.")}
+    assert {name: value.shape for name, value in taken.items()} == {n: s for n, s in shapes.items() if n not in new}
 
 
 def test_mask_dino_starts_a_training_without_names_of_its_own():

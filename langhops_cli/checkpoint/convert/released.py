@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 
 from langhops_cli.checkpoint.base_models import SWIN_L
@@ -124,7 +125,6 @@ def convert_release(ledger: Ledger, *, layout: str) -> Conversion:
         fresh.append(r"part_branch\.queries\.slots\.weight")
     elif where.part_queries == "learned":
         config = _learned(ledger, where.prefix, config)
-        fresh.append(r"part_branch\.queries\.object_projection\..*")
     _drop_rest(ledger, where.prefix)
     return Conversion(config, ledger, tuple(fresh))
 
@@ -212,6 +212,10 @@ def _learned(ledger: Ledger, prefix: str, config: ModelConfig) -> ModelConfig:
     names = [f"{prefix}part_queries_feat.weight", f"{prefix}part_queries_pos.weight"]
     queries = ledger.look(names[0]).float() + ledger.look(names[1]).float()
     ledger.put("part_branch.queries.queries.weight", queries, of=names)
+    # theirs know their object by the Q-Former alone
+    width = queries.shape[1]
+    ledger.put("part_branch.queries.object_projection.weight", torch.zeros(width, width), of=())
+    ledger.put("part_branch.queries.object_projection.bias", torch.zeros(width), of=())
     layers = ledger.count(f"{prefix}qformer.layers.")
     ledger.rename(f"{prefix}qformer.", "part_branch.refiner.decoder.", [(r"(.*)", r"\1")])
     return replace(
