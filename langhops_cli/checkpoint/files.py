@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
@@ -34,6 +36,21 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write a text file whole, UTF-8."""
     write_whole(path, lambda beside: beside.write_text(text, encoding="utf-8"))
+
+
+@contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """A folder to fill beside the one that is wanted, put in its place when that is done, gone when it fails.
+
+    Args:
+        folder: the one that is wanted; missing or empty. The folder above it is made.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as place:
+        beside = Path(place) / folder.name
+        beside.mkdir()
+        yield beside
+        os.replace(beside, folder)
 
 
 def _flush(path: Path) -> None:

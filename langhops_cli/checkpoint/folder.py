@@ -176,23 +176,27 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
     Raises:
         UserError: the file is missing or damaged.
     """
+    index = folder / INDEX
+    return read_shards(index) if index.is_file() else read_safetensors(folder / WEIGHTS)
+
+
+def read_shards(index: Path) -> dict[str, Tensor]:
+    """Read all files that an index names; as for `read_tensors`."""
+    try:
+        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+    except (ValueError, KeyError, AttributeError, OSError) as error:
+        raise UserError(f"{index} is damaged ({error}); copy the checkpoint again", code=DATA) from None
     tensors: dict[str, Tensor] = {}
-    for name in _weight_files(folder):
-        tensors |= _read_file(folder / name)
+    for name in names:
+        shard = index.parent / name
+        if not shard.is_file():
+            raise UserError(f"{shard} is missing, which {index.name} names; copy the whole checkpoint", code=DATA)
+        tensors |= read_safetensors(shard)
     return tensors
 
 
-def _weight_files(folder: Path) -> list[str]:
-    index = folder / INDEX
-    if not index.is_file():
-        return [WEIGHTS]
-    try:
-        return sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-    except (ValueError, KeyError, AttributeError, OSError) as error:
-        raise UserError(f"{index} is damaged ({error}); copy the checkpoint again", code=DATA) from None
-
-
-def _read_file(path: Path) -> dict[str, Tensor]:
+def read_safetensors(path: Path) -> dict[str, Tensor]:
+    """Read one file; as for `read_tensors`."""
     if not path.is_file():
         raise UserError(f"{path} is missing; copy the whole checkpoint folder", code=DATA)
     try:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from langhops_cli.checkpoint import base_models
+from langhops_cli.checkpoint.files import whole_folder
 from langhops_cli.errors import MISMATCH, UserError
 from langhops_cli.model.configuration import BaseModelConfig
 
@@ -80,12 +79,9 @@ def save_merged(language_model: PreTrainedModel, folder: Path, *, base: BaseMode
             f"more than {limit:.0e}",
             code=MISMATCH,
         )
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as place:
-        beside = Path(place) / "model"
+    with whole_folder(folder) as beside:
         language_model.save_pretrained(beside)
         base_models.load_tokenizer(base.source, base.revision).save_pretrained(beside)
-        os.replace(beside, folder)
     return difference
 
 

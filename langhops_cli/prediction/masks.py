@@ -101,10 +101,10 @@ def scored_mask(logits: Tensor, size: tuple[int, int], original: tuple[int, int]
 
 
 def resized(logits: Tensor, size: tuple[int, int], original: tuple[int, int]) -> Tensor:
-    """Mask logits at the picture's own size, (height, width); see `to_original`."""
-    everywhere = torch.ones(max(logits.shape), dtype=torch.bool)
-    _, down = _interpolation(everywhere[: logits.shape[0]], size[0], original[0])
-    _, across = _interpolation(everywhere[: logits.shape[1]], size[1], original[1])
+    """Mask logits (..., h, w) at the picture's own size, (..., height, width); see `to_original`."""
+    rows, columns = (torch.ones(cells, dtype=torch.bool) for cells in logits.shape[-2:])
+    _, down = _interpolation(rows, size[0], original[0])
+    _, across = _interpolation(columns, size[1], original[1])
     return down @ logits.detach().to("cpu", torch.float32) @ across.T
 
 

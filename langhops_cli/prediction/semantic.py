@@ -34,5 +34,4 @@ def semantic_scores(
     Source: OV-PARTS (arXiv 2310.05107), section 4; EVALUATION.md, "Semantic hIoU".
     """
     shares = (logits.float().sigmoid() / temperature).softmax(-1).cpu()
-    grown = torch.stack([resized(mask, size, original).sigmoid() for mask in masks])
-    return torch.einsum("nc,nhw->chw", shares, grown)
+    return torch.einsum("nc,nhw->chw", shares, resized(masks, size, original).sigmoid())

@@ -183,12 +183,7 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     Raises:
         UserError: the file is no recipe, a key is unknown (the nearest is named), or a value does not fit.
     """
-    try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})", code=2) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: is not YAML: {' '.join(str(error).split())}", code=2) from None
+    tree = read_yaml(path)
     if not isinstance(tree, dict):
         raise UserError(f"{path}: a recipe is a mapping of sections ({', '.join(Recipe.model_fields)})", code=2)
     for override in overrides:
@@ -200,6 +195,20 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     if unknown := _unknown_model_key(recipe.model):
         raise UserError(f"{path}: {_unknown(unknown)}", code=2)
     return recipe
+
+
+def read_yaml(path: Path) -> Any:
+    """Read a YAML file.
+
+    Raises:
+        UserError: it cannot be read, or is no YAML.
+    """
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})", code=2) from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: is not YAML: {' '.join(str(error).split())}", code=2) from None
 
 
 def set_key(tree: dict[str, Any], override: str) -> None:

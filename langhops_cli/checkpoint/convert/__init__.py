@@ -3,7 +3,7 @@
 from langhops_cli.checkpoint.convert.ledger import Ledger
 from langhops_cli.checkpoint.convert.released import LAYOUTS, Conversion, convert_release
 from langhops_cli.checkpoint.convert.source import read_foreign
-from langhops_cli.checkpoint.convert.swin import convert_swin
+from langhops_cli.checkpoint.convert.swin import convert_backbone, convert_swin
 from langhops_cli.checkpoint.convert.write import Report, write_conversion, write_swin
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "Conversion",
     "Ledger",
     "Report",
+    "convert_backbone",
     "convert_release",
     "convert_swin",
     "read_foreign",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import pickle
 import warnings
 from collections.abc import Mapping
@@ -11,10 +10,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
+from langhops_cli.checkpoint.folder import read_safetensors, read_shards
 from langhops_cli.errors import DATA, UserError
 
 WRAPPERS = ("model", "state_dict", "module", "model_state_dict")
@@ -43,36 +41,15 @@ def read_foreign(path: Path, *, trust: bool = False) -> dict[str, Tensor]:
     if not path.is_file():
         raise UserError(f"{path} does not exist; give the file that was downloaded", code=DATA)
     if path.suffix == ".safetensors":
-        tensors: Mapping[str, Any] = _safetensors(path)
+        tensors: Mapping[str, Any] = read_safetensors(path)
     elif path.name.endswith(".safetensors.index.json"):
-        tensors = _shards(path)
+        tensors = read_shards(path)
     else:
         tensors = _unwrapped(_pickled(path, trust=trust))
     read = {name: _as_tensor(value) for name, value in tensors.items() if isinstance(value, Tensor | np.ndarray)}
     if not read:
         raise UserError(f"{path} holds no tensors; is it the right file?", code=DATA)
     return read
-
-
-def _safetensors(path: Path) -> dict[str, Tensor]:
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise _damaged(path, error) from None
-
-
-def _shards(path: Path) -> dict[str, Tensor]:
-    try:
-        files = sorted(set(json.loads(path.read_text(encoding="utf-8"))["weight_map"].values()))
-    except (ValueError, KeyError, AttributeError, OSError) as error:
-        raise _damaged(path, error) from None
-    tensors: dict[str, Tensor] = {}
-    for name in files:
-        shard = path.parent / str(name)
-        if not shard.is_file():
-            raise UserError(f"{shard} is missing; {path.name} names it as a part of the checkpoint", code=DATA)
-        tensors |= _safetensors(shard)
-    return tensors
 
 
 def _pickled(path: Path, *, trust: bool) -> Any:

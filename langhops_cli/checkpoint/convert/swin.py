@@ -29,6 +29,15 @@ BUFFERS = r".*(\.attn_mask|\.relative_position_index|relative_coords_table)"
 CLASSIFIER = r"(norm|head|fc)\.(weight|bias)"
 
 
+def convert_backbone(ledger: Ledger) -> dict[str, Any]:
+    """Take the Swin of a file that is one, or of a detector that holds one, and leave the rest; see `convert_swin`."""
+    if ledger.has("patch_embed."):
+        return convert_swin(ledger, source="", target="")
+    shape = convert_swin(ledger, source="backbone.", target="")
+    ledger.drop(r"(?!backbone\.).*", "not of the backbone")
+    return shape
+
+
 def convert_swin(ledger: Ledger, *, source: str, target: str) -> dict[str, Any]:
     """Take a Swin backbone.
 

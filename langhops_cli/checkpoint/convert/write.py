@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from tempfile import mkdtemp
 from typing import Any
 
 import torch
@@ -19,7 +15,7 @@ from torch import Tensor
 from langhops_cli.checkpoint.base_models import SWIN_L_CONFIG, build_random, load_clip_text, quiet
 from langhops_cli.checkpoint.convert.ledger import Ledger
 from langhops_cli.checkpoint.convert.released import Conversion
-from langhops_cli.checkpoint.files import write_text
+from langhops_cli.checkpoint.files import whole_folder, write_text
 from langhops_cli.checkpoint.folder import write_checkpoint
 from langhops_cli.checkpoint.skeleton import build_skeleton
 from langhops_cli.errors import DATA, UserError
@@ -80,7 +76,7 @@ def write_conversion(conversion: Conversion, folder: Path, *, origin: dict[str, 
     _fits({name: tuple(state[name].shape) for name in wanted}, tensors, ledger.source)
     metadata = {"preprocessing": config.to_dict()["preprocessing"], "converted_from": origin}
     report = Report(ledger.origins, ledger.dropped, fresh)
-    with _whole(folder) as beside:
+    with whole_folder(folder) as beside:
         write_checkpoint(tensors, beside, config=config, metadata=metadata, shard=shard)
         report.write(beside)
     return report
@@ -102,7 +98,7 @@ def write_swin(ledger: Ledger, shape: dict[str, Any], folder: Path) -> Report:
     _fits({name: tuple(value.shape) for name, value in swin.state_dict().items()}, tensors, ledger.source)
     swin.load_state_dict(tensors, assign=True)
     report = Report(ledger.origins, ledger.dropped, sorted(ones))
-    with _whole(folder) as beside, quiet():
+    with whole_folder(folder) as beside, quiet():
         swin.save_pretrained(beside)
         report.write(beside)
     return report
@@ -147,16 +143,3 @@ def _start(skeleton: LangHOPSModel, config: ModelConfig, names: list[str]) -> di
         spread = 0.02 if "slots" in name else shape[-1] ** -0.5
         started[name] = torch.zeros(shape) if len(shape) == 1 else torch.randn(shape, generator=generator) * spread
     return started
-
-
-@contextmanager
-def _whole(folder: Path) -> Iterator[Path]:
-    """A folder beside the one that is wanted, put in its place when it is done and removed when that fails."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    beside = Path(mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
-        yield beside
-        beside.chmod(0o755)
-        beside.rename(folder)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
