@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 from langhops_cli import __version__
 from langhops_cli.cli.console import print_error, say
 from langhops_cli.cli.convert import convert
+from langhops_cli.cli.doctor import doctor
 from langhops_cli.cli.evaluate import evaluate
 from langhops_cli.cli.export import export
 from langhops_cli.cli.hierarchy import hierarchy
@@ -22,7 +23,7 @@ from langhops_cli.cli.prepare import prepare
 from langhops_cli.cli.train import train_stage1, train_stage2
 from langhops_cli.errors import DATA, UserError
 
-ORDER = ("prepare", "train-stage1", "train-stage2", "eval", "predict", "hierarchy", "convert", "export")
+ORDER = ("prepare", "train-stage1", "train-stage2", "eval", "predict", "hierarchy", "convert", "export", "doctor")
 """The subcommands as the help lists them: in the order in which they are used."""
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
@@ -89,6 +90,7 @@ app.command("predict")(predict)
 app.add_typer(hierarchy, name="hierarchy")
 app.command("convert")(convert)
 app.command("export")(export)
+app.command("doctor")(doctor)
 
 
 def _print_version(wanted: bool) -> None:
