@@ -50,7 +50,7 @@ def measure(name: str, *, device: str, threads: int, repeats: int) -> dict[str, 
     import torch
 
     from langhops_cli.checkpoint.skeleton import build_skeleton
-    from langhops_cli.data.pictures import to_canvas
+    from langhops_cli.data.canvas import to_canvas
     from langhops_cli.model.structures import VocabularyBatch
     from langhops_cli.vocabulary import parse_vocabulary
 

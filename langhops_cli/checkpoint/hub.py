@@ -37,29 +37,34 @@ def find_checkpoint(source: str | Path, *, revision: str | None = None) -> Path:
         UserError: the Hub does not give it.
     """
     folder = Path(source)
-    local = _is_local(folder)
+    local = is_local(folder)
     if local and revision is not None:
         raise UserError(f"{source} is no model on the Hub, so it has no revision {revision}; leave the revision out")
     if local:
         return folder
     from huggingface_hub import snapshot_download
 
-    with _explained(f"{source} is no folder here, and the Hub"):
+    with explained(f"{source} is no folder here, and the Hub"):
         return Path(snapshot_download(folder.as_posix(), revision=revision, allow_patterns=list(FETCHED)))
 
 
 def checkpoint_name(source: str | Path) -> str:
-    """What a record calls a checkpoint: its id on the Hub, else the name of its folder, without the way to it."""
-    return Path(source).name if _is_local(Path(source)) else Path(source).as_posix()
+    """What a record calls a checkpoint or a data set: its Hub id, else its folder's name without the way to it."""
+    return Path(source).name if is_local(Path(source)) else Path(source).as_posix()
 
 
-def _is_local(folder: Path) -> bool:
+def is_local(folder: Path) -> bool:
+    """Whether a source is meant as a folder here, be it there or not, rather than as an id on the Hub."""
     return folder.exists() or folder.parent.is_dir() or not HUB_ID.fullmatch(folder.as_posix())
 
 
 @contextlib.contextmanager
-def _explained(what: str) -> Iterator[None]:
-    """Turn what the Hub refuses into one line that begins with `what` and says what to do."""
+def explained(what: str) -> Iterator[None]:
+    """Turn what the Hub refuses into one line that begins with `what` and says what to do.
+
+    Raises:
+        UserError: the Hub cannot be reached, or refuses what is asked for.
+    """
     from huggingface_hub.errors import (
         GatedRepoError,
         HfHubHTTPError,
@@ -166,7 +171,7 @@ class LangHOPS:
             folder = Path(place)
             save_checkpoint(self.model, folder, config=self.config, metadata=metadata, dtype=dtype)
             write_text(folder / CARD, model_card(read_config(folder), name=repo_id))
-            with _explained(f"{repo_id} was not written: the Hub"):
+            with explained(f"{repo_id} was not written: the Hub"):
                 api = HfApi()
                 page = api.create_repo(repo_id, private=private, exist_ok=True)
                 api.upload_folder(repo_id=repo_id, folder_path=folder, commit_message="A langhops checkpoint")

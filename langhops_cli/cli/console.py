@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from rich.console import Console
 from rich.text import Text
+
+if TYPE_CHECKING:
+    from langhops_cli.data.fetch import TrackBytes
 
 Item = TypeVar("Item")
 
@@ -16,6 +21,8 @@ out = Console(highlight=False)
 """Results: standard output."""
 err = Console(stderr=True, highlight=False)
 """Everything else, progress and errors: standard error, so that results can be piped."""
+LONG = 2.0
+"""Seconds after which a rate says something."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +69,7 @@ def print_tree(root: Branch) -> None:
 
 
 def progress(items: Iterable[Item], *, label: str, total: int) -> Iterator[Item]:
-    """Go through items and show how far it is: a bar on a terminal, at most ten plain lines elsewhere.
+    """Go through items and show how far it is: a bar with a rate on a terminal, at most ten plain lines elsewhere.
 
     Args:
         items: what to go through.
@@ -70,13 +77,65 @@ def progress(items: Iterable[Item], *, label: str, total: int) -> Iterator[Item]
         total: how many items there are.
     """
     if err.is_terminal:
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            ProgressColumn,
+            Task,
+            TextColumn,
+            TimeRemainingColumn,
+        )
 
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        class Rate(ProgressColumn):
+            def render(self, task: Task) -> Text:
+                speed = task.finished_speed or task.speed
+                return Text("" if speed is None else f"{_rate(speed)}/s")
+
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn())
         with Progress(*columns, console=err, transient=True) as bar:
             yield from bar.track(items, total=total, description=label)
         return
+    start = time.monotonic()
     for number, item in enumerate(items, 1):
         yield item
         if number * 10 // total > (number - 1) * 10 // total:
-            note(f"{label} {number}/{total}")
+            seconds = time.monotonic() - start
+            rate = f", {_rate(number / seconds)}/s" if seconds > LONG else ""
+            note(f"{label} {number}/{total}{rate}")
+
+
+def _rate(speed: float) -> str:
+    return f"{speed:.0f}" if speed >= 10 else f"{speed:.1f}"
+
+
+@contextmanager
+def byte_progress() -> Iterator[TrackBytes]:
+    """Show how far downloads are: bars on a terminal, a plain line for each tenth elsewhere.
+
+    Yields:
+        A function that is told what is done, how many bytes of it there are, and how many there will be if known.
+    """
+    if not err.is_terminal:
+        tenths: dict[str, int] = {}
+
+        def tell(label: str, done: int, total: int | None) -> None:
+            tenth = done * 10 // total if total else 0
+            if tenth > tenths.get(label, 0):
+                note(f"{label}: {done / 1e6:,.0f} of {(total or done) / 1e6:,.0f} MB")
+            tenths[label] = tenth
+
+        yield tell
+        return
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, TimeRemainingColumn(), console=err, transient=True) as bar:
+        tasks: dict[str, Any] = {}
+
+        def show(label: str, done: int, total: int | None) -> None:
+            if label not in tasks:
+                tasks[label] = bar.add_task(label, total=total)
+            bar.update(tasks[label], completed=done, total=total)
+
+        yield show

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from langhops_cli.data.canvas import to_canvas
 from langhops_cli.data.names import choose_names
-from langhops_cli.data.pictures import to_canvas
 from langhops_cli.data.sample import Sample, SampleInstance
 from langhops_cli.model.structures import Instances, Movable, Pictures, Targets, VocabularyBatch
 

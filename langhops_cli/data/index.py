@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from PIL import Image
+
 from langhops_cli.data import masks
-from langhops_cli.data.formats.coco_files import read_coco
+from langhops_cli.data.names import ask_for_known, leave_out
 from langhops_cli.data.pictures import read_picture
-from langhops_cli.data.rows import fingerprint, is_exhaustive, list_names, list_rows
+from langhops_cli.data.rows import Row
 from langhops_cli.data.sample import Sample, SampleInstance, box_of
 from langhops_cli.errors import DATA, UserError
 from langhops_cli.vocabulary import Vocabulary
 
-CACHE = ".index"
-"""Folder beside the annotation files that holds their indices; it can be deleted at any time."""
+INDEX = "index"
+"""Folder of a prepared set that holds the index of each split."""
 
 
 class PreparedDataset:
@@ -28,12 +30,13 @@ class PreparedDataset:
     Args:
         root: the prepared set's folder.
         split: "train" or "val".
+        without: objects that are left out with their parts, as if the set did not name them.
 
     Raises:
-        UserError: the set, the split or its hierarchy is missing or broken.
+        UserError: the set, the split or its hierarchy is missing or broken, or has no such object.
     """
 
-    def __init__(self, root: Path, split: str) -> None:
+    def __init__(self, root: Path, split: str, *, without: Sequence[str] = ()) -> None:
         self.root = Path(root)
         self.split = split
         self.annotation_file = self.root / f"{split}.json"
@@ -42,11 +45,13 @@ class PreparedDataset:
         if not self.annotation_file.is_file():
             there = ", ".join(sorted(path.stem for path in self.root.glob("*.json") if path.stem != "report"))
             raise UserError(f"{self.root} has no split '{split}' (it has: {there or 'none'}).", code=DATA)
-        self.vocabulary = _read_hierarchy(self.root / "hierarchy.yaml")
-        folder = _build_index(self.annotation_file)
-        self._meta: dict[str, Any] = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
-        self._rows = _quiet_datasets().load_from_disk(str(folder / "rows"))
-        self._labels = self._map_labels()
+        hierarchy = self.root / "hierarchy.yaml"
+        self.vocabulary = read_hierarchy(hierarchy, without=without)
+        self._meta = _read_meta(self.annotation_file)
+        self._rows = open_rows(self.root, split)
+        self._reader = RowReader(
+            self.vocabulary, self.categories, exhaustive=self.exhaustive, told=(hierarchy, self.annotation_file)
+        )
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -69,10 +74,24 @@ class PreparedDataset:
         """SHA-256 over the index: pictures, masks, names and parents, wherever the pictures lie."""
         return str(self._meta["fingerprint"])
 
+    @property
+    def categories(self) -> list[tuple[int, str, str | None]]:
+        """What each category of the index stands for: id, object name, part name or None."""
+        return [(number, owner, part) for number, owner, part in self._meta["categories"]]
+
     @cached_property
     def image_ids(self) -> list[int]:
         """Id of each picture in the annotation file."""
         return list(self._rows["image_id"])
+
+    @property
+    def known_categories(self) -> frozenset[int]:
+        """Ids of the categories that are read: all but those whose names were taken out of the hierarchy."""
+        return self._reader.known_categories
+
+    def column(self, name: str) -> Any:
+        """A column of the index over all pictures, as Arrow maps it into memory."""
+        return self._rows.data.column(name)
 
     @property
     def image_root(self) -> Path:
@@ -95,33 +114,79 @@ class PreparedDataset:
             UserError: the picture cannot be read or has another size than annotated; the message names it.
         """
         row = self._rows[index]
-        path = self.image_root / row["file_name"]
-        image = read_picture(path, longest=longest)
-        _check_size(path, image.size, (row["width"], row["height"]))
-        height, width = image.height, image.width
-        reduced = (height, width) != (row["height"], row["width"])
+        return self._reader.read(row, self.image_root / row["file_name"], longest=longest)
+
+
+class RowReader:
+    """Makes samples of index rows, wherever the rows and the pictures come from.
+
+    Args:
+        vocabulary: of the set.
+        categories: what each category of the rows stands for: id, object name, part name or None.
+        exhaustive: whether every instance of every name was annotated.
+        told: the files that the vocabulary and the categories come from, for messages.
+
+    Raises:
+        UserError: the vocabulary has none of the names.
+    """
+
+    def __init__(
+        self,
+        vocabulary: Vocabulary,
+        categories: Sequence[tuple[int, str, str | None]],
+        *,
+        exhaustive: bool,
+        told: tuple[Path, Path],
+    ) -> None:
+        self.vocabulary = vocabulary
+        self.exhaustive = exhaustive
+        self._labels = _map_labels(vocabulary, categories)
+        if not self._labels:
+            raise UserError(f"{told[0]} shares no name with {told[1]}.", code=DATA)
+
+    @property
+    def known_categories(self) -> frozenset[int]:
+        """Ids of the categories that the vocabulary has names for."""
+        return frozenset(self._labels)
+
+    def read(self, row: Row, path: Path, *, longest: int | None = None, content: bytes | None = None) -> Sample:
+        """Read a picture with its instances.
+
+        Args:
+            row: of the index.
+            path: the picture, or what it is called where its bytes are given.
+            longest: as `read_picture` has it.
+            content: the picture file's bytes, where it is not to be opened.
+
+        Raises:
+            UserError: the picture cannot be read or has another size than annotated; the message names it.
+        """
+        image = read_picture(path, longest=longest, content=content)
+        check_size(path, image.size, (row["width"], row["height"]))
+        return self._sample(row, path, image)
+
+    def _sample(self, row: Row, path: Path, image: Image.Image) -> Sample:
+        shrink = image.width / row["width"], image.height / row["height"]
         objects: list[SampleInstance] = []
         parts: list[SampleInstance] = []
         place: dict[int, int] = {}
         unsure: tuple[set[int], set[int]] = (set(), set())
-        for number, (category, counts) in enumerate(zip(row["category"], row["counts"], strict=True)):
+        for number, category in enumerate(row["category"]):
             level, label = self._labels.get(category, (-1, -1))
             if level < 0:
                 continue
-            if not self.exhaustive or row["crowd"][number]:
+            if row["crowd"][number] or (not self.exhaustive and row["checked"] is None):
                 unsure[level].add(label)
             if row["crowd"][number]:
                 continue
-            rle = {"size": [row["height"], row["width"]], "counts": counts}
-            mask = masks.decode(rle, height=height, width=width)
-            if reduced and not mask.any():
-                continue
-            box = box_of(mask) if reduced else masks.box_xyxy(rle)
+            mask, box = _shape(row, number, image.size, shrink)
+            if mask is not None and not mask.any():
+                continue  # too small to be seen in the reduced picture
             instances = parts if level else objects
             if not level:
                 place[number] = len(objects)
             instances.append(SampleInstance(label, mask, box, place.get(row["parent"][number], -1)))
-        return Sample(
+        sample = Sample(
             name=str(path),
             image=image,
             objects=objects,
@@ -132,25 +197,54 @@ class PreparedDataset:
             unsure_objects=frozenset(unsure[0]),
             unsure_parts=frozenset(unsure[1]),
         )
-
-    def _map_labels(self) -> dict[int, tuple[int, int]]:
-        """Category id -> (0 for objects, 1 for parts; label). A name taken out of the hierarchy has none."""
-        names = self.vocabulary.object_names
-        objects = {name: number for number, name in enumerate(names)}
-        parts = {(names[part.object], part.name): number for number, part in enumerate(self.vocabulary.part_classes)}
-        labels = {}
-        for category, owner, part in self._meta["categories"]:
-            if part is None and owner in objects:
-                labels[category] = (0, objects[owner])
-            elif (owner, part) in parts:
-                labels[category] = (1, parts[owner, part])
-        if not labels:
-            raise UserError(f"{self.root / 'hierarchy.yaml'} shares no name with {self.annotation_file}.", code=DATA)
-        return labels
+        if row["checked"] is None:
+            return sample
+        checked: tuple[list[int], list[int]] = ([], [])
+        for category in row["checked"]:
+            if category in self._labels:
+                level, label = self._labels[category]
+                checked[level].append(label)
+        return ask_for_known(sample, checked_objects=checked[0], checked_parts=checked[1])
 
 
-def _check_size(path: Path, found: tuple[int, int], annotated: tuple[int, int]) -> None:
-    """A reduced picture has the annotated size divided by 1, 2, 4 or 8 and rounded up."""
+def _map_labels(
+    vocabulary: Vocabulary, categories: Sequence[tuple[int, str, str | None]]
+) -> dict[int, tuple[int, int]]:
+    """Category id -> (0 for objects, 1 for parts; label). A name taken out of the hierarchy has none."""
+    names = vocabulary.object_names
+    objects = {name: number for number, name in enumerate(names)}
+    parts = {(names[part.object], part.name): number for number, part in enumerate(vocabulary.part_classes)}
+    labels = {}
+    for category, owner, part in categories:
+        if part is None and owner in objects:
+            labels[category] = (0, objects[owner])
+        elif part is not None and (owner, part) in parts:
+            labels[category] = (1, parts[owner, part])
+    return labels
+
+
+def _shape(
+    row: Row, number: int, size: tuple[int, int], shrink: tuple[float, float]
+) -> tuple[np.ndarray | None, masks.Box]:
+    """The mask and the box of an instance in a picture that may be reduced."""
+    width, height = size
+    if not row["counts"][number]:
+        left, top, right, bottom = row["box"][number]
+        return None, (left * shrink[0], top * shrink[1], right * shrink[0], bottom * shrink[1])
+    rle = {"size": [row["height"], row["width"]], "counts": row["counts"][number]}
+    mask = masks.decode(rle, height=height, width=width)
+    if size == (row["width"], row["height"]):
+        return mask, masks.box_xyxy(rle)
+    return mask, box_of(mask) if mask.any() else (0.0, 0.0, 0.0, 0.0)
+
+
+def check_size(path: Path, found: tuple[int, int], annotated: tuple[int, int]) -> None:
+    """See that a picture, reduced or not, is as large as its annotation says; both are (width, height).
+
+    Raises:
+        UserError: it is not; the message names it.
+    """
+    # A reduced picture has the annotated size divided by 1, 2, 4 or 8 and rounded up.
     if not any(found == tuple(-(-side // factor) for side in annotated) for factor in (1, 2, 4, 8)):
         raise UserError(
             f"{path} has {found[0]} x {found[1]} pixels, its annotation {annotated[0]} x {annotated[1]}; "
@@ -159,11 +253,21 @@ def _check_size(path: Path, found: tuple[int, int], annotated: tuple[int, int]) 
         )
 
 
-def _read_hierarchy(path: Path) -> Vocabulary:
+def read_hierarchy(path: Path, *, without: Sequence[str] = ()) -> Vocabulary:
+    """The vocabulary of a set.
+
+    Args:
+        path: its file.
+        without: objects that are left out with their parts.
+
+    Raises:
+        UserError: the file is missing, no tree of names, or does not have an object that is to be left out.
+    """
     import yaml
 
     try:
-        return Vocabulary.from_dict(yaml.safe_load(path.read_text(encoding="utf-8")))
+        whole = Vocabulary.from_dict(yaml.safe_load(path.read_text(encoding="utf-8")))
+        return leave_out(whole, without)
     except FileNotFoundError:
         raise UserError(f"{path} is missing; prepare the set again.", code=DATA) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -172,60 +276,48 @@ def _read_hierarchy(path: Path) -> Vocabulary:
         raise UserError(f"{path}: {error}", code=DATA) from None
 
 
-def _build_index(annotation_file: Path) -> Path:
-    """Return the index of an annotation file, written now if it is not there for exactly this content."""
-    key = hashlib.sha256(annotation_file.read_bytes()).hexdigest()
-    folder = annotation_file.parent / CACHE / f"{annotation_file.stem}-{key[:16]}"
-    if (folder / "meta.json").is_file():
-        return folder
-    content = read_coco(annotation_file)
-    partial = folder.with_name(f"{folder.name}.partial-{os.getpid()}")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
+def _read_meta(annotation_file: Path) -> dict[str, Any]:
+    """What is said of a split beside its index.
+
+    Raises:
+        UserError: there is no index, or the annotation file is no longer the one that it was made with.
+    """
+    path = annotation_file.parent / INDEX / annotation_file.stem / "meta.json"
     try:
-        datasets = _quiet_datasets()
-        rows = list_rows(annotation_file, content)
-        datasets.Dataset.from_list(rows, features=_features(datasets)).save_to_disk(str(partial / "rows"))
-        meta = {
-            "exhaustive": is_exhaustive(content),
-            "image_root": content["info"].get("image_root", "."),
-            "categories": list_names(content),
-            "fingerprint": fingerprint(annotation_file.stem, content, rows),
-        }
-        (partial / "meta.json").write_text(json.dumps(meta, ensure_ascii=False), encoding="utf-8")
-        try:
-            partial.rename(folder)
-        except OSError:
-            if not (folder / "meta.json").is_file():
-                raise
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-    for stale in folder.parent.glob(f"{annotation_file.stem}-*"):
-        if stale != folder and ".partial-" not in stale.name:
-            shutil.rmtree(stale, ignore_errors=True)
-    return folder
+        meta: dict[str, Any] = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        raise UserError(f"{path} is missing or broken; prepare the set again.", code=DATA) from None
+    with annotation_file.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != meta["sha256"]:
+        raise UserError(
+            f"{annotation_file} was changed after its set was prepared; to read what it says now, prepare a new set "
+            f"from it: langhops prepare coco-parts --source {annotation_file.parent} --name NAME",
+            code=DATA,
+        )
+    return meta
 
 
-def _quiet_datasets() -> Any:
+def open_rows(root: Path, split: str) -> Any:
+    """The index rows of a split, mapped into memory.
+
+    Raises:
+        UserError: the file is missing or broken.
+    """
+    import pyarrow
+
+    path = root / INDEX / split / "rows.arrow"
+    try:
+        return open_datasets().Dataset.from_file(str(path))
+    except (OSError, pyarrow.ArrowException) as error:
+        reason = str(error).partition("\n")[0]
+        raise UserError(f"{path} cannot be read ({reason}); prepare the set again.", code=DATA) from None
+
+
+def open_datasets() -> Any:
     """The `datasets` library without its progress bars and remarks."""
     import datasets
 
     datasets.disable_progress_bars()
     datasets.logging.set_verbosity_error()
     return datasets
-
-
-def _features(datasets: Any) -> Any:
-    whole, value = datasets.Value("int64"), datasets.Value
-    return datasets.Features(
-        {
-            "image_id": whole,
-            "file_name": value("string"),
-            "width": whole,
-            "height": whole,
-            "category": datasets.List(whole),
-            "counts": datasets.List(value("string")),
-            "parent": datasets.List(whole),
-            "crowd": datasets.List(value("bool")),
-        }
-    )

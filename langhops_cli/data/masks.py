@@ -11,6 +11,13 @@ from pycocotools import mask as coco_mask
 
 Rle = dict[str, Any]
 """`{"size": [height, width], "counts": text}`: compressed run lengths as in COCO JSON."""
+Box = tuple[float, float, float, float]
+"""Left, top, right, bottom in pixels; right and bottom lie behind the last pixel."""
+LONGEST = 1 << 20
+"""Pixels that the outlines of an instance may measure together; the rasteriser takes 80 bytes for each."""
+GROUP = 64
+"""Masks that are merged at once."""
+_NUMBERS = frozenset({int, float, np.float64})
 
 
 class BadMaskError(ValueError):
@@ -44,43 +51,128 @@ def to_rle(segmentation: Any, height: int, width: int) -> tuple[Rle, int]:
 def _from_polygons(polygons: list[Any], height: int, width: int) -> tuple[Rle, int]:
     if not polygons:
         raise BadMaskError("no mask")
-    if all(isinstance(value, int | float) for value in polygons):
+    if not any(isinstance(value, list) for value in polygons):
         polygons = [polygons]
     whole = [polygon for polygon in polygons if isinstance(polygon, list) and len(polygon) >= 6]
     if not whole:
         raise BadMaskError("polygon of fewer than three points")
+    at_most = 0.0
     for polygon in whole:
         if len(polygon) % 2:
             raise BadMaskError("polygon with an odd number of coordinates")
-        if not all(isinstance(value, int | float) and math.isfinite(value) for value in polygon):
+        if not _are_numbers(polygon):
             raise BadMaskError("polygon with coordinates that are no numbers")
         xs, ys = polygon[::2], polygon[1::2]
-        if max(xs) <= 0 or max(ys) <= 0 or min(xs) >= width or min(ys) >= height:
+        left, top, right, bottom = min(xs), min(ys), max(xs), max(ys)
+        if right <= 0 or bottom <= 0 or left >= width or top >= height:
             raise BadMaskError("polygon outside the picture")
         # The rasteriser walks along every edge: coordinates of a wrong scale would take all memory.
-        if min(xs) < -width or min(ys) < -height or max(xs) > 2 * width or max(ys) > 2 * height:
+        if left < -width or top < -height or right > 2 * width or bottom > 2 * height:
             raise BadMaskError("polygon far beyond the picture's edge")
-    runs = coco_mask.frPyObjects(whole, height, width)
-    return coco_mask.merge(runs), len(polygons) - len(whole)
+        at_most += len(xs) * (max(right - left, bottom - top) + 1)
+    if at_most > LONGEST and sum(map(_outline, whole)) > LONGEST:
+        raise BadMaskError(f"polygons with an outline of more than {LONGEST:,} pixels")
+    return _merge(coco_mask.frPyObjects(whole, height, width)), len(polygons) - len(whole)
+
+
+def _are_numbers(values: Sequence[Any]) -> bool:
+    try:
+        return _NUMBERS.issuperset(map(type, values)) and all(map(math.isfinite, values))
+    except OverflowError:  # a whole number that is larger than any float
+        return False
+
+
+def _outline(polygon: list[float]) -> float:
+    """Steps that the rasteriser takes around a polygon."""
+    points = np.array(polygon, dtype=np.float64).reshape(-1, 2)
+    return float(np.abs(points - np.roll(points, 1, axis=0)).max(axis=1).sum()) + len(points)
+
+
+def _merge(runs: list[Rle]) -> Rle:
+    """The union; in groups, as merging one by one takes the square of their number."""
+    while len(runs) > GROUP:
+        runs = [coco_mask.merge(runs[first : first + GROUP]) for first in range(0, len(runs), GROUP)]
+    return coco_mask.merge(runs)
 
 
 def _from_runs(runs: dict[str, Any], height: int, width: int) -> Rle:
     counts, size = runs.get("counts"), runs.get("size")
-    if size is None or list(size) != [height, width]:
+    if not isinstance(size, list | tuple) or list(size) != [height, width]:
         raise BadMaskError("mask of another size than the picture")
     if isinstance(counts, list):
-        if not all(isinstance(run, int) and run >= 0 for run in counts) or sum(counts) != height * width:
+        if not all(isinstance(run, int) and 0 <= run <= height * width for run in counts):
             raise BadMaskError("run lengths that do not fill the picture")
-        return coco_mask.frPyObjects(runs, height, width)
-    if not isinstance(counts, str | bytes):
+        lengths = np.array(counts, dtype=np.int64)
+    elif isinstance(counts, str | bytes):
+        lengths = _read_counts(counts if isinstance(counts, bytes) else counts.encode("utf-8", "replace"))
+    else:
         raise BadMaskError("no mask")
-    rle = {"size": [height, width], "counts": counts.encode() if isinstance(counts, str) else counts}
-    try:
-        decoded = coco_mask.decode(rle)
-    except (ValueError, TypeError):
-        raise BadMaskError("run lengths that do not fill the picture") from None
-    # Encoded again: two writers may spell the same mask differently, and a fingerprint should not see it.
-    return coco_mask.encode(decoded)
+    if lengths.size == 0 or lengths.min() < 0 or lengths.sum() != height * width:
+        raise BadMaskError("run lengths that do not fill the picture")
+    # Written anew: two writers may spell the same mask differently, and a fingerprint should not see it.
+    return coco_mask.frPyObjects({"size": [height, width], "counts": _without_gaps(lengths)}, height, width)
+
+
+def _read_counts(text: bytes) -> np.ndarray:
+    """Run lengths from their compressed form, checked here since pycocotools writes past its memory on a broken one.
+
+    Each number stands in characters of five bits each, the lowest first, with a sixth bit where more follow; from the
+    fourth number on it is the difference to the last but one.
+    """
+    codes = np.frombuffer(text, np.uint8).astype(np.int64) - 48
+    final = codes & 32 == 0
+    if codes.size == 0 or codes.min() < 0 or codes.max() > 63 or not final[-1]:
+        raise BadMaskError("run lengths that do not fill the picture")
+    ends = np.flatnonzero(final)
+    lengths = np.diff(ends, prepend=-1)
+    if lengths.max() > 7:
+        raise BadMaskError("run lengths that do not fill the picture")
+    starts = ends - lengths + 1
+    shifts = 5 * (np.arange(codes.size) - np.repeat(starts, lengths))
+    numbers = np.add.reduceat((codes & 31) << shifts, starts)
+    numbers -= (codes[ends] >> 4 & 1) << (5 * lengths)
+    numbers[1::2] = numbers[1::2].cumsum()
+    numbers[2::2] = numbers[2::2].cumsum()
+    return numbers
+
+
+def _without_gaps(lengths: np.ndarray) -> np.ndarray:
+    """The same runs with none of length 0 but perhaps the first."""
+    if lengths[1:].all():
+        return lengths
+    there = np.flatnonzero(lengths)
+    values = there % 2
+    firsts = np.flatnonzero(np.diff(values, prepend=1 - values[0]))
+    joined = np.add.reduceat(lengths[there], firsts)
+    return np.concatenate([[0], joined]) if values[0] else joined
+
+
+def to_box(bbox: Any, height: int, width: int) -> Box:
+    """Turn COCO's left, top, width, height into a box that lies inside the picture.
+
+    Args:
+        bbox: four numbers, in pixels.
+        height: height of the picture in pixels; width: its width.
+
+    Raises:
+        BadMaskError: the numbers are none, or nothing of the box is inside.
+    """
+    if bbox is None:
+        raise BadMaskError("no mask and no box")
+    if not isinstance(bbox, list | tuple) or len(bbox) != 4 or not _are_numbers(bbox):
+        raise BadMaskError("box with coordinates that are no numbers")
+    left, top, across, down = map(float, bbox)
+    right, bottom = left + across, top + down
+    left, right = max(0.0, left), min(float(width), right)
+    top, bottom = max(0.0, top), min(float(height), bottom)
+    if right - left < 1 or bottom - top < 1:
+        raise BadMaskError("box without a pixel inside the picture")
+    return left, top, right, bottom
+
+
+def encode(mask: np.ndarray) -> Rle:
+    """Compressed run lengths of a mask, (height, width), of any type; what is not 0 is set."""
+    return as_text(coco_mask.encode(np.asfortranarray(mask != 0).view(np.uint8)))
 
 
 def as_text(rle: Rle) -> Rle:
@@ -94,7 +186,7 @@ def as_text(rle: Rle) -> Rle:
 
 def union(masks: Sequence[Rle]) -> Rle:
     """Run lengths of all pixels that are in any of the masks."""
-    return as_text(coco_mask.merge(list(masks)))
+    return as_text(_merge(list(masks)))
 
 
 def area(rle: Rle) -> int:
@@ -107,8 +199,8 @@ def box_xywh(rle: Rle) -> list[float]:
     return [float(value) for value in coco_mask.toBbox(rle)]
 
 
-def box_xyxy(rle: Rle) -> tuple[float, float, float, float]:
-    """Box around a mask: left, top, right, bottom in pixels."""
+def box_xyxy(rle: Rle) -> Box:
+    """Box around a mask."""
     left, top, width, height = box_xywh(rle)
     return left, top, left + width, top + height
 
@@ -121,6 +213,19 @@ def share_inside(parts: Sequence[Rle], objects: Sequence[Rle]) -> np.ndarray:
     """
     # With `iscrowd` the "IoU" of pycocotools is the intersection over the first mask's area.
     return np.asarray(coco_mask.iou(list(parts), list(objects), [1] * len(objects))).reshape(len(parts), len(objects))
+
+
+def box_area(box: Box) -> float:
+    """Pixels in a box."""
+    return max(0.0, box[2] - box[0]) * max(0.0, box[3] - box[1])
+
+
+def boxes_inside(parts: Sequence[Box], objects: Sequence[Box]) -> np.ndarray:
+    """How much of each part's box lies in each object's box, (parts, objects), in 0..1."""
+    inner, outer = np.array(parts)[:, None], np.array(objects)[None]
+    low, high = np.maximum(inner[..., :2], outer[..., :2]), np.minimum(inner[..., 2:], outer[..., 2:])
+    shared = np.clip(high - low, 0, None).prod(axis=-1)
+    return shared / np.clip(inner[..., 2:] - inner[..., :2], 1e-9, None).prod(axis=-1)
 
 
 def decode(rle: Rle, *, height: int, width: int) -> np.ndarray:

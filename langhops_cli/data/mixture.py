@@ -1,146 +1,77 @@
-"""Several prepared sets drawn by ratio: which picture each step reads depends on the seed and the step alone."""
+"""The batches of a training: pictures of several sets, read and changed by processes that work ahead."""
 
 from __future__ import annotations
 
 import math
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 
 from langhops_cli.data.collate import Batch, Collate
 from langhops_cli.data.index import PreparedDataset
 from langhops_cli.data.names import ask_for_absent
+from langhops_cli.data.repeats import repeat_factors
 from langhops_cli.data.sample import Sample
-from langhops_cli.data.transforms import flip, jitter_colour, jitter_crop
+from langhops_cli.data.sampling import Draw, MixtureSampler
+from langhops_cli.data.streamed import StreamedDataset
+from langhops_cli.data.transforms import flip, jitter_colour, jitter_crop, jittered_size
 from langhops_cli.errors import UserError
 
-ROUND = 1000
-"""Slots in which the ratios are met exactly; ratios that are small whole numbers need only their sum."""
-
-
-@dataclass(frozen=True)
-class Draw:
-    """One picture of one step: which set, which picture of it, and the number that seeds its augmentation."""
-
-    dataset: int
-    index: int
-    seed: int
-
-
-class MixtureSampler(Sampler[list[Draw]]):
-    """Batches of draws from several sets.
-
-    Slot n of the training (counted over steps, ranks and places in the batch) always holds the same draw, so that a
-    training that goes on at step k sees what it would have seen. The sets take turns in shuffled rounds that meet the
-    ratios; each set is gone through without repetition, in a new order every time.
-
-    Args:
-        lengths: number of pictures of each set.
-        ratios: how often each set is drawn, whatever its size; only their proportion counts.
-        batch_size: pictures a step and rank.
-        seed: decides every draw.
-        start_step: the first step to yield.
-        steps: the step to end before; without end when left out.
-        rank: number of this process; world_size: number of processes.
-
-    Raises:
-        UserError: a set is empty, or a ratio is not above 0.
-    """
-
-    def __init__(
-        self,
-        lengths: Sequence[int],
-        ratios: Sequence[float],
-        *,
-        batch_size: int,
-        seed: int = 0,
-        start_step: int = 0,
-        steps: int | None = None,
-        rank: int = 0,
-        world_size: int = 1,
-    ) -> None:
-        if not lengths or len(lengths) != len(ratios):
-            raise UserError("training needs at least one data set, and a ratio for each.")
-        if min(lengths) < 1:
-            raise UserError("a data set for training holds no picture.")
-        if not all(math.isfinite(ratio) and ratio > 0 for ratio in ratios):
-            raise UserError(f"data ratios must be above 0, not {list(ratios)}.")
-        self.lengths = tuple(lengths)
-        self.quotas = _quotas(ratios)
-        self.batch_size = batch_size
-        self.seed = seed
-        self.start_step = start_step
-        self.steps = steps
-        self.rank = rank
-        self.world_size = world_size
-        self._shuffled = lru_cache(maxsize=4 * len(lengths) + 8)(self._permute)
-
-    def __iter__(self) -> Iterator[list[Draw]]:
-        step = self.start_step
-        while self.steps is None or step < self.steps:
-            yield self.batch(step)
-            step += 1
-
-    def __len__(self) -> int:
-        if self.steps is None:
-            raise TypeError("an endless sampler has no length")
-        return max(0, self.steps - self.start_step)
-
-    def batch(self, step: int) -> list[Draw]:
-        """The draws of one step of this rank."""
-        first = (step * self.world_size + self.rank) * self.batch_size
-        return [self.draw(first + place) for place in range(self.batch_size)]
-
-    def draw(self, slot: int) -> Draw:
-        """The draw of one slot of the whole training."""
-        round_number, place = divmod(slot, sum(self.quotas))
-        turns = self._shuffled(0, round_number, sum(self.quotas))
-        owners = np.repeat(np.arange(len(self.quotas)), self.quotas)[turns]
-        dataset = int(owners[place])
-        taken = round_number * self.quotas[dataset] + int((owners[:place] == dataset).sum())
-        epoch, position = divmod(taken, self.lengths[dataset])
-        index = int(self._shuffled(1 + dataset, epoch, self.lengths[dataset])[position])
-        return Draw(dataset, index, slot)
-
-    def _permute(self, stream: int, number: int, length: int) -> np.ndarray:
-        return np.random.default_rng([self.seed, stream, number]).permutation(length)
-
-
-def _quotas(ratios: Sequence[float]) -> tuple[int, ...]:
-    """Slots of each set in a round, in proportion to the ratios, at least one each."""
-    whole = [round(ratio) for ratio in ratios]
-    if sum(whole) <= ROUND and all(abs(ratio - number) < 1e-9 for ratio, number in zip(ratios, whole, strict=True)):
-        shared = math.gcd(*whole)
-        return tuple(number // shared for number in whole)
-    return tuple(max(1, round(ROUND * ratio / sum(ratios))) for ratio in ratios)
+TrainingDataset = PreparedDataset | StreamedDataset
+"""What a training reads from."""
 
 
 @dataclass(frozen=True)
 class MixedSet:
-    """A prepared set in a mixture.
+    """A set in a mixture.
 
     Args:
-        dataset: the set.
+        dataset: the set, prepared on this machine or streamed.
         ratio: how often it is drawn, whatever its size.
         absent: names of objects that none of its pictures holds, which it is asked about as well.
+        repeat_threshold: names in a smaller share of its pictures than this are drawn more often, see
+            `repeat_factors`; None draws every picture as often as any other.
 
     Raises:
-        UserError: a name is one of the set's own.
+        UserError: a name is one of the set's own, or pictures of a streamed set are to be repeated.
     """
 
-    dataset: PreparedDataset
+    dataset: TrainingDataset
     ratio: float = 1.0
     absent: tuple[str, ...] = ()
+    repeat_threshold: float | None = None
 
     def __post_init__(self) -> None:
+        if self.repeat_threshold is not None:
+            self._prepared("repeat_threshold")
         for name in self.absent:
             if name in self.dataset.vocabulary.object_names:
                 raise UserError(f"'{name}' is an object of {self.dataset.name} and cannot be absent from it.")
+
+    @property
+    def factors(self) -> np.ndarray | None:
+        """How often each picture stands in an epoch on the average; None for once each."""
+        if self.repeat_threshold is None:
+            return None
+        return repeat_factors(self._prepared("repeat_threshold"), self.repeat_threshold)
+
+    def sizes(self) -> np.ndarray:
+        """Height and width of its pictures in pixels, (N, 2).
+
+        Raises:
+            UserError: the set is streamed: they are not known before it is read.
+        """
+        dataset = self._prepared("group_by_aspect")
+        return np.stack([dataset.column(side).to_numpy() for side in ("height", "width")], axis=1)
+
+    def _prepared(self, key: str) -> PreparedDataset:
+        if isinstance(self.dataset, StreamedDataset):
+            raise UserError(f"{key} needs a prepared set, and {self.dataset.name} is streamed: leave one of the two.")
+        return self.dataset
 
 
 @dataclass(frozen=True)
@@ -159,15 +90,23 @@ class Augmentation:
     flip: float = 0.5
     colour: float = 0.3
 
-    def load(self, dataset: PreparedDataset, index: int, generator: np.random.Generator) -> Sample:
+    def load(self, dataset: TrainingDataset, index: int, generator: np.random.Generator) -> Sample:
         """Read a picture and change it; the generator's state decides all."""
-        scale = float(generator.uniform(*self.jitter))
+        scale = self._draw_scale(generator)
         mirrored = bool(generator.random() < self.flip)
         sample = dataset.load(index, longest=math.ceil(self.size * scale))
         sample = jitter_crop(sample, size=self.size, scale=scale, generator=generator)
         if mirrored:
             sample = flip(sample)
         return jitter_colour(sample, strength=self.colour, generator=generator)
+
+    def size_of(self, size: tuple[int, int], generator: np.random.Generator) -> tuple[int, int]:
+        """Height and width that `load` makes of a picture of some height and width, to a pixel."""
+        height, width = jittered_size(size, canvas=self.size, scale=self._draw_scale(generator))
+        return min(height, self.size), min(width, self.size)
+
+    def _draw_scale(self, generator: np.random.Generator) -> float:
+        return float(generator.uniform(*self.jitter))
 
 
 @dataclass(frozen=True)
@@ -187,7 +126,7 @@ class _Examples(Dataset[Sample | _Fault]):
         self.seed = seed
 
     def __getitem__(self, draw: Draw) -> Sample | _Fault:
-        generator = np.random.default_rng([self.seed, draw.seed])
+        generator = self._generator(draw)
         chosen = self.sets[draw.dataset]
         try:
             sample = self.augmentation.load(chosen.dataset, draw.index, generator)
@@ -195,6 +134,19 @@ class _Examples(Dataset[Sample | _Fault]):
             return _Fault(str(error), error.code)
         sample = ask_for_absent(sample, chosen.absent)
         return replace(sample, draw=int(generator.integers(2**31)))
+
+    def sizes(self) -> Callable[[Draw], tuple[int, int]]:
+        """What tells the height and width of a draw's picture in training, without reading it."""
+        sizes = [item.sizes() for item in self.sets]
+
+        def size_of(draw: Draw) -> tuple[int, int]:
+            height, width = sizes[draw.dataset][draw.index].tolist()
+            return self.augmentation.size_of((height, width), self._generator(draw))
+
+        return size_of
+
+    def _generator(self, draw: Draw) -> np.random.Generator:
+        return np.random.default_rng([self.seed, draw.seed])
 
 
 class _CollateOrFault:
@@ -249,14 +201,17 @@ def training_loader(
     steps: int | None = None,
     rank: int = 0,
     world_size: int = 1,
+    group_by_aspect: bool = False,
     queries_per_part: int = 1,
     max_names: int = 300,
     tower_size: int | None = None,
 ) -> TrainingLoader:
     """Endless or counted batches of augmented pictures; step k of a seed is always the same, whatever the workers.
 
+    With a streamed set, step k depends on the number of workers as well.
+
     Args:
-        sets: prepared sets with the ratios by which they are drawn.
+        sets: prepared or streamed sets with the ratios by which they are drawn.
         batch_size: pictures a step and rank.
         size: side of the square canvas in pixels.
         jitter: smallest and largest scale, 1 for a picture that just fills the canvas.
@@ -266,27 +221,34 @@ def training_loader(
         start_step: the step to begin at, to go on with a training.
         steps: the step to end before; without end when left out.
         rank: number of this process; world_size: number of processes.
+        group_by_aspect: put pictures that need a like canvas after the jitter into one batch, for less padding; every
+            picture is drawn as often as without.
         queries_per_part: how often a part without a count of its own is asked for.
         max_names: most object names and most part names of a picture.
         tower_size: side of the pictures for the language model's own image tower in pixels; None where it has none.
 
     Raises:
-        UserError: when iterated, a picture cannot be read; the message names it.
+        UserError: pictures of a streamed set are to be grouped; or, when iterated, a picture cannot be read, which the
+            message names.
     """
+    examples = _Examples(sets, Augmentation(size=size, jitter=jitter, flip=flip, colour=colour), seed)
     sampler = MixtureSampler(
         [len(item.dataset) for item in sets],
         [item.ratio for item in sets],
+        groups=[item.dataset.groups if isinstance(item.dataset, StreamedDataset) else None for item in sets],
+        factors=[item.factors for item in sets],
+        size_of=examples.sizes() if group_by_aspect else None,
         batch_size=batch_size,
         seed=seed,
         start_step=start_step,
         steps=steps,
         rank=rank,
         world_size=world_size,
+        workers=workers,
     )
-    augmentation = Augmentation(size=size, jitter=jitter, flip=flip, colour=colour)
     collate = Collate(queries_per_part=queries_per_part, max_names=max_names, tower_size=tower_size)
     loader = DataLoader(
-        _Examples(sets, augmentation, seed),
+        examples,
         batch_sampler=sampler,
         collate_fn=_CollateOrFault(collate),
         num_workers=workers,

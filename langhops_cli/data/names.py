@@ -9,6 +9,7 @@ from functools import lru_cache
 import numpy as np
 
 from langhops_cli.data.sample import Sample, SampleInstance
+from langhops_cli.errors import UserError
 from langhops_cli.vocabulary import ObjectNode, PartNode, Vocabulary
 
 
@@ -35,13 +36,55 @@ def choose_names(sample: Sample, *, max_names: int, generator: np.random.Generat
     object_labels |= {parts[label].object for label in part_labels}
     kept_objects = _fill(object_labels, range(len(vocabulary.objects)), max_names, generator)
     candidates = [number for number, part in enumerate(parts) if part.object in kept_objects]
-    kept_parts = _close(_fill(part_labels, candidates, max_names, generator), vocabulary)
-    smaller = _subset(vocabulary, kept_objects, kept_parts)
+    return _restrict(sample, kept_objects, _close(_fill(part_labels, candidates, max_names, generator), vocabulary))
+
+
+def ask_for_known(sample: Sample, *, checked_objects: Collection[int], checked_parts: Collection[int]) -> Sample:
+    """Ask a picture only about names of which something is known: annotated ones, and those it was searched for.
+
+    In a federated set such as LVIS each picture was searched for some names only; of all others it may show any.
+
+    Args:
+        sample: left as it is.
+        checked_objects: labels of objects that all instances of are annotated, be they none.
+        checked_parts: the same for part classes.
+
+    Returns:
+        The sample with the smaller vocabulary; names that are annotated but were not searched for are unsure in it.
+    """
+    vocabulary = sample.vocabulary
+    parts = _close(_with_ancestors(sample) | set(checked_parts), vocabulary)
+    objects = {item.label for item in sample.objects} | sample.unsure_objects | set(checked_objects)
+    objects |= {vocabulary.part_classes[label].object for label in parts}
+    if not objects:
+        objects = {0}  # something has to be asked for; as nothing is known of it, nothing is learnt from it
+    unsure = replace(
+        sample,
+        unsure_objects=sample.unsure_objects | (objects - set(checked_objects)),
+        unsure_parts=sample.unsure_parts | (parts - set(checked_parts)),
+    )
+    return _restrict(unsure, objects, parts)
+
+
+def leave_out(vocabulary: Vocabulary, names: Collection[str]) -> Vocabulary:
+    """A vocabulary without some of its objects and their parts.
+
+    Raises:
+        UserError: it has no such object, or no other one.
+    """
+    known = vocabulary.object_names
+    if unknown := [name for name in names if name not in known]:
+        some = ", ".join(known[:20]) + ", ..." * (len(known) > 20)
+        raise UserError(f"there is no object '{unknown[0]}' to do without; there are {some}")
+    return Vocabulary(tuple(item for item in vocabulary.objects if item.name not in names)) if names else vocabulary
+
+
+def _restrict(sample: Sample, kept_objects: set[int], kept_parts: set[int]) -> Sample:
     objects = {old: new for new, old in enumerate(sorted(kept_objects))}
     places = {old: new for new, old in enumerate(sorted(kept_parts))}
     return replace(
         sample,
-        vocabulary=smaller,
+        vocabulary=_subset(sample.vocabulary, kept_objects, kept_parts),
         objects=_relabel(sample.objects, objects),
         parts=_relabel(sample.parts, places),
         unsure_objects=frozenset(objects[label] for label in sample.unsure_objects),

@@ -1,24 +1,21 @@
-"""Pictures from disk: found, read into upright RGB whatever they were, and laid on a common canvas."""
+"""Pictures from disk: found, and read into upright RGB whatever they were."""
 
 from __future__ import annotations
 
 import glob
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from langhops_cli.errors import DATA, UserError
-from langhops_cli.model.structures import Pictures
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".jfif"})
-CANVAS_STEP = 64
-"""Canvas sides are multiples of the coarsest map's stride, so that every stride divides them."""
 
 
-def read_picture(path: str | Path, *, longest: int | None = None) -> Image.Image:
+def read_picture(path: str | Path, *, longest: int | None = None, content: bytes | None = None) -> Image.Image:
     """Read a picture as upright 8-bit RGB.
 
     CMYK, grey, palette and 16-bit pictures are converted, transparency is laid over white, and an EXIF rotation is
@@ -28,6 +25,7 @@ def read_picture(path: str | Path, *, longest: int | None = None) -> Image.Image
         path: the file.
         longest: where given, a picture may come back smaller by a whole factor as long as its longer side keeps at
             least this many pixels; a JPEG is then decoded at the smaller size, which is several times faster.
+        content: the file's bytes where they are at hand already; `path` then only names the picture in messages.
 
     Returns:
         The picture, mode RGB.
@@ -37,7 +35,7 @@ def read_picture(path: str | Path, *, longest: int | None = None) -> Image.Image
     """
     path = Path(path)
     try:
-        with Image.open(path) as image:
+        with Image.open(path if content is None else io.BytesIO(content)) as image:
             width, height = image.size
             factor = reduction(max(image.size), longest)
             if factor > 1:
@@ -53,8 +51,9 @@ def read_picture(path: str | Path, *, longest: int | None = None) -> Image.Image
         raise UserError(f"{path} may not be read; check its permissions.", code=DATA) from None
     except Image.DecompressionBombError:
         raise UserError(f"{path} has too many pixels to be read safely; make it smaller.", code=DATA) from None
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, EOFError, IndexError) as error:
-        raise UserError(_explain(path, error), code=DATA) from None
+    except Exception as error:  # broken files make Pillow's readers fail in all kinds of ways
+        size = path.stat().st_size if content is None else len(content)
+        raise UserError(_explain(path, size, error), code=DATA) from None
     remaining = reduction(max(picture.size), longest)
     return picture.reduce(remaining) if remaining > 1 else picture
 
@@ -66,8 +65,7 @@ def reduction(longest_side: int, wanted: int | None) -> int:
     return max(factor for factor in (1, 2, 4, 8) if factor == 1 or longest_side // factor >= wanted)
 
 
-def _explain(path: Path, error: Exception) -> str:
-    size = path.stat().st_size
+def _explain(path: Path, size: int, error: Exception) -> str:
     if size == 0:
         return f"{path} is empty (0 bytes); take it out or give a whole file."
     if isinstance(error, UnidentifiedImageError):
@@ -131,29 +129,3 @@ def list_pictures(paths: Sequence[str | Path]) -> list[Path]:
             raise UserError(f"{path} does not exist; give a picture, a folder or a pattern.", code=DATA)
         found.update(dict.fromkeys(pictures))
     return list(found)
-
-
-def to_canvas(images: Sequence[np.ndarray], *, tower_size: int | None = None) -> Pictures:
-    """Lay pictures on a common canvas, each in the top left corner.
-
-    Args:
-        images: (h, w, 3) uint8 RGB each.
-        tower_size: side in pixels of the square picture that the language model's own image tower wants; None for a
-            language model without one.
-
-    Returns:
-        Pictures with uint8 pixels, the padding black; canvas sides are multiples of 64.
-    """
-    sizes = [image.shape[:2] for image in images]
-    height, width = (-(-max(side) // CANVAS_STEP) * CANVAS_STEP for side in zip(*sizes, strict=True))
-    pixels = np.zeros((len(images), 3, height, width), dtype=np.uint8)
-    for canvas, image, (h, w) in zip(pixels, images, sizes, strict=True):
-        canvas[:, :h, :w] = image.transpose(2, 0, 1)
-    tower = None if tower_size is None else torch.stack([_for_tower(image, tower_size) for image in images])
-    return Pictures(torch.from_numpy(pixels), torch.tensor(sizes, dtype=torch.int64), tower)
-
-
-def _for_tower(image: np.ndarray, side: int) -> torch.Tensor:
-    """A picture as SigLIP was trained on it: squeezed to a square by bicubic resampling, values in -1..1, (3, s, s)."""
-    square = Image.fromarray(image).resize((side, side), Image.Resampling.BICUBIC)
-    return torch.from_numpy(np.asarray(square, dtype=np.float32).transpose(2, 0, 1) / 127.5 - 1)

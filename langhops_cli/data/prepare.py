@@ -1,29 +1,27 @@
-"""From records to a prepared set: pictures checked, parents found, written beside and renamed at the end."""
+"""From a source to a prepared set: pictures checked, parents found, written beside and renamed at the end."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-import shutil
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
+from itertools import combinations
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from PIL import ExifTags, Image
-
-from langhops_cli.data import masks
-from langhops_cli.data.parents import assign_parents
-from langhops_cli.data.pictures import read_picture
-from langhops_cli.data.records import InstanceRecord, PictureRecord, SourceRecords, SplitRecords
-from langhops_cli.data.report import build_vocabulary, count_names, describe_split
-from langhops_cli.data.rows import fingerprint, list_rows
+from langhops_cli.data.records import Role, Source, SplitSource, Tree
+from langhops_cli.data.report import SplitTally, build_vocabulary, count_names, same_pictures
+from langhops_cli.data.rows import CategoryNumbers
+from langhops_cli.data.verify import Checker
+from langhops_cli.data.whole import written_beside
+from langhops_cli.data.work import Workers, usable_cores
+from langhops_cli.data.writer import SplitWriter
 from langhops_cli.errors import DATA, UserError
-from langhops_cli.vocabulary import Vocabulary
+from langhops_cli.vocabulary import Vocabulary, VocabularyError
 
-FORMAT = 1
+FORMAT = 2
 """Version of what is written; a set of another version is prepared again."""
 
 Item = TypeVar("Item")
@@ -57,258 +55,220 @@ def prepared_folder(data_root: Path | None, name: str) -> Path:
 
 
 def prepare(
-    read: Callable[[Path], SourceRecords],
+    read: Callable[[Path], Source],
     folder: Path,
     *,
     inputs: dict[str, Any],
     union: bool = False,
+    strict: bool = False,
+    workers: int | None = None,
     track: Track = quietly,
 ) -> tuple[dict[str, Any], bool]:
     """Write a prepared set, unless the very same one is there.
 
     Args:
-        read: gives the records of the source; it is handed the folder being written, for pictures of its own.
+        read: opens the source; it is handed the folder being written, for pictures of its own.
         folder: where the set shall lie.
         inputs: all that decides the outcome, as JSON has it; a set made of the same inputs is left as it is.
         union: make the object instance of the parts where a picture shows only parts.
-        track: shows how far the check of the pictures is.
+        strict: refuse to leave anything out.
+        workers: processes that read pictures; as many as there are cores when left out.
+        track: shows how far it is.
 
     Returns:
         The report, and whether anything was written.
 
     Raises:
-        UserError: no picture or no instance is left, an object has parts but no mask, or the folder holds other things.
+        UserError: no picture or no instance is left, an object has parts but no mask, something had to be left out
+            under `strict`, or the folder holds other things.
     """
     inputs = {"format": FORMAT, **inputs, "union": union}
-    ready = _read_report(folder)
-    if ready is not None and ready["inputs"] == inputs:
-        return ready, False
-    if folder.exists() and ready is None:
-        raise UserError(f"{folder} exists and is no prepared set; choose another --name or --data-root.", code=DATA)
-    with written_beside(folder) as partial:
-        report = _build(read(partial), partial, name=folder.name, union=union, track=track)
-        report["inputs"] = inputs
-        _write_json(partial / "report.json", report, indent=1)
-    return report, True
+    ready = read_report(folder)
+    written = ready is None or ready["inputs"] != inputs
+    if ready is None or written:
+        if folder.exists() and ready is None:
+            raise UserError(f"{folder} exists and is no prepared set; choose another --name or --data-root.", code=DATA)
+        with written_beside(folder) as partial:
+            ready = _build(read(partial), partial, name=folder.name, union=union, workers=workers, track=track)
+            ready["inputs"] = inputs
+            if strict:
+                refuse_drops(ready)
+            (partial / "report.json").write_text(json.dumps(ready, ensure_ascii=False, indent=1) + "\n", "utf-8")
+    elif strict:
+        refuse_drops(ready)
+    return ready, written
 
 
-def _build(records: SourceRecords, partial: Path, *, name: str, union: bool, track: Track) -> dict[str, Any]:
-    if not union:
-        _refuse_lone_parts(records)
-    for split in records.splits:
-        check_pictures(split, partial, track)
-    parents = [assign_parents(split, union=union) for split in records.splits]
-    if not any(split.instances for split in records.splits):
-        reasons = "; ".join(f"{row['reason']}: {row['count']}" for s in records.splits for row in s.drops.to_list())
-        raise UserError(f"no instance is left of {name} ({reasons or 'the source has none'}).", code=DATA)
-    vocabulary, unused = build_vocabulary(records.tree, records.splits)
-    categories = list_categories(vocabulary, records)
-    prints = []
-    for split in records.splits:
-        content = to_coco(split, categories, name)
-        path = partial / f"{split.name}.json"
-        _write_json(path, content)
-        prints.append(fingerprint(split.name, content, list_rows(path, content)))
+def refuse_drops(report: dict[str, Any]) -> None:
+    """Under `--strict`: see that nothing was left out.
+
+    Raises:
+        UserError: something was; the message says what and how often.
+    """
+    drops = [(split, row) for split, counts in report["splits"].items() for row in counts["dropped"]]
+    if drops:
+        told = "; ".join(f"{split}: {row['count']} x {row['reason']} ({row['first_ids'][0]})" for split, row in drops)
+        raise UserError(f"{report['name']} has faults, and --strict refuses to leave anything out: {told}.", code=DATA)
+
+
+def state_of(*paths: Path | None) -> str:
+    """A digest of names, sizes and times of all files below folders, to see whether a source has changed.
+
+    Args:
+        paths: folders or files; None and missing ones count as such.
+    """
+    digest = hashlib.sha256()
+    for path in paths:
+        digest.update(f"{path}\n".encode())
+        for line in _states(path) if path is not None else ():
+            digest.update(f"{line}\n".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()
+
+
+def _states(path: Path) -> Iterable[str]:
+    if path.is_file():
+        yield f"{path.stat().st_size} {path.stat().st_mtime_ns}"
+        return
+    for folder, below, files in os.walk(path):
+        below.sort()
+        for name in sorted(files):
+            state = os.stat(os.path.join(folder, name), follow_symlinks=True) if _there(folder, name) else None
+            yield f"{folder} {name} {state.st_size if state else '-'} {state.st_mtime_ns if state else '-'}"
+
+
+def _there(folder: str, name: str) -> bool:
+    return os.path.exists(os.path.join(folder, name))
+
+
+def _build(
+    source: Source, partial: Path, *, name: str, union: bool, workers: int | None, track: Track
+) -> dict[str, Any]:
+    numbers = CategoryNumbers(_roles(source.tree))
+    tallies: list[SplitTally] = []
+    with ExitStack() as stack:
+        crew = stack.enter_context(Workers(usable_cores() if workers is None else workers))
+        writers = []
+        for split in source.splits:
+            writer = SplitWriter(
+                partial, split.name, image_root=split.image_root, exhaustive=split.exhaustive, numbers=numbers
+            )
+            writers.append(stack.enter_context(writer))
+            tallies.append(_fill(split, writer, partial, union=union, workers=crew, track=track))
+        _add_names(source.tree, tallies)
+        _refuse_nothing(name, tallies)
+        if not union:
+            _refuse_lone_parts(tallies)
+        try:
+            vocabulary, unused = build_vocabulary(source.tree, tallies)
+        except VocabularyError as error:
+            raise UserError(f"{name} has names that cannot stand together: {error}.", code=DATA) from None
+        categories = list_categories(vocabulary, source, numbers)
+        prints = [writer.finish(categories, title=f"{name}, {writer.name}", version=FORMAT) for writer in writers]
     (partial / "hierarchy.yaml").write_text(vocabulary.to_yaml(), encoding="utf-8")
-    splits = {
-        split.name: {**describe_split(split, found), "fingerprint": mark}
-        for split, found, mark in zip(records.splits, parents, prints, strict=True)
-    }
     return {
         "name": name,
-        "kind": records.kind,
-        "splits": splits,
+        "kind": source.kind,
+        "splits": {
+            tally.name: {**tally.describe(), "fingerprint": mark} for tally, mark in zip(tallies, prints, strict=True)
+        },
         "object_names": len(vocabulary.objects),
         "part_names": len(vocabulary.part_classes),
-        "instances_by_name": count_names(records.splits),
+        "instances_by_name": count_names(tallies),
         "names_without_instances": unused,
-        "names_merged": records.merged,
+        "names_merged": source.merged,
+        "pictures_in_two_splits": _shared_pictures(partial, tallies),
+        "remarks": source.remarks,
         "fingerprint": hashlib.sha256(json.dumps(prints).encode()).hexdigest(),
     }
 
 
-def _refuse_lone_parts(records: SourceRecords) -> None:
+def _fill(
+    split: SplitSource, writer: SplitWriter, partial: Path, *, union: bool, workers: Workers, track: Track
+) -> SplitTally:
+    """Check, read and write the pictures of a split."""
+    tally = SplitTally(split.name, split.exhaustive, split.drops)
+    root = partial / split.image_root
+    checker = Checker(root, split.read, union=union, writes=split.writes)
+    pictures = workers.map(checker, split.pictures(), total=split.total)
+    for picture in track(pictures, label=f"{split.name} pictures", total=split.total):
+        tally.add(picture)
+        if picture.fault is None:
+            writer.add(picture)
+    if tally.seen and not tally.images:
+        first = tally.drops.to_list()[0]
+        raise UserError(
+            f"none of the {tally.seen} pictures of {split.name} below {root} can be used "
+            f"({first['reason']}: {first['first_ids'][0]}); check --images.",  # type: ignore[index]
+            code=DATA,
+        )
+    return tally
+
+
+def _roles(tree: Tree) -> list[Role]:
+    """All names of a tree, objects first."""
+    return [(owner, None) for owner in tree] + [(owner, part) for owner, parts in tree.items() for part in parts]
+
+
+def _add_names(tree: Tree, tallies: Sequence[SplitTally]) -> None:
+    """Put names that turned up while reading behind those that were known."""
+    for tally in tallies:
+        for owner in tally.objects:
+            tree.setdefault(owner, {})
+        for owner, part in tally.parts:
+            assert part is not None
+            tree.setdefault(owner, {}).setdefault(part, None)
+
+
+def _refuse_nothing(name: str, tallies: Sequence[SplitTally]) -> None:
+    if not any(tally.roles for tally in tallies):
+        reasons = "; ".join(f"{row['reason']}: {row['count']}" for t in tallies for row in t.drops.to_list())
+        raise UserError(f"no instance is left of {name} ({reasons or 'the source has none'}).", code=DATA)
+
+
+def _refuse_lone_parts(tallies: Sequence[SplitTally]) -> None:
     """Parts without any object to belong to would train nothing: say how to make one."""
-    whole = {item.object for split in records.splits for item in split.instances if item.part is None}
-    for split in records.splits:
-        for item in split.instances:
-            if item.part is not None and not whole.intersection((item.object, *item.others)):
+    whole = {owner for tally in tallies for owner in tally.objects}
+    for tally in tallies:
+        for owner, part in tally.parts:
+            if owner not in whole:
                 raise UserError(
-                    f"'{item.object}' has parts ('{item.part}') but no mask of its own in any picture; with --union "
-                    f"it is the union of its parts in a picture (right where a picture shows one {item.object}).",
+                    f"'{owner}' has parts ('{part}') but no mask of its own in any picture; with --union "
+                    f"it is the union of its parts in a picture (right where a picture shows one {owner}).",
                     code=DATA,
                 )
 
 
-def check_pictures(split: SplitRecords, folder: Path, track: Track = quietly) -> None:
-    """Open every picture; leave out, with the reason, those that are missing, unreadable or of another size.
-
-    Args:
-        split: changed in place.
-        folder: what a relative image root is relative to.
-        track: shows how far it is.
-
-    Raises:
-        UserError: no picture is left.
-    """
-    root = folder / split.image_root
-    kept = []
-    with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
-        faults = pool.map(lambda picture: _picture_fault(root / picture.file_name, picture), split.pictures)
-        label, total = f"{split.name} pictures", len(split.pictures)
-        for picture, fault in track(zip(split.pictures, faults, strict=True), label=label, total=total):
-            if fault is None:
-                kept.append(picture.id)
-            else:
-                split.drops.add(fault, picture.file_name)
-    if split.pictures and not kept:
-        reason = split.drops.to_list(1)[0]["reason"]
-        raise UserError(
-            f"none of the {len(split.pictures)} pictures of {split.name} below {root} can be used "
-            f"({reason}: {split.pictures[0].file_name}); check --images.",
-            code=DATA,
-        )
-    split.keep_pictures(kept)
-
-
-def _picture_fault(path: Path, picture: PictureRecord) -> str | None:
-    if not path.is_file():
-        return "missing picture"
-    try:
-        # The whole file is read, but a JPEG decoded at an eighth of its size: enough to see that it is cut off.
-        read_picture(path, longest=1)
-    except UserError:
-        return "unreadable picture"
-    with Image.open(path) as image:
-        stored = image.size
-        turned = image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
-    upright = stored[::-1] if turned else stored
-    if upright == (picture.width, picture.height):
-        return None
-    if stored == (picture.width, picture.height):
-        return "picture annotated without its EXIF rotation"
-    return "picture of another size than annotated"
-
-
-def list_categories(vocabulary: Vocabulary, records: SourceRecords) -> list[dict[str, Any]]:
-    """COCO categories of a vocabulary: objects first, then parts, ids from 1, each part with its object's id."""
+def list_categories(vocabulary: Vocabulary, source: Source, numbers: CategoryNumbers) -> list[dict[str, Any]]:
+    """COCO categories of a vocabulary: objects first, then parts, each with its object's id."""
     categories: list[dict[str, Any]] = []
-    for number, name in enumerate(vocabulary.object_names, start=1):
-        source = records.source_names.get((name, None), name)
-        categories.append({"id": number, "name": name, "source_name": source, "parent_id": None})
-    for number, part in enumerate(vocabulary.part_classes, start=len(categories) + 1):
+    for name in vocabulary.object_names:
+        spelt = source.source_names.get((name, None), name)
+        categories.append({"id": numbers[name, None], "name": name, "source_name": spelt, "parent_id": None})
+    for part in vocabulary.part_classes:
         owner = vocabulary.object_names[part.object]
-        source = records.source_names.get((owner, part.name), part.name)
-        row = {"id": number, "name": part.text, "part_name": part.name, "source_name": source, "supercategory": owner}
-        categories.append({**row, "parent_id": part.object + 1})
+        spelt = source.source_names.get((owner, part.name), part.name)
+        row = {"id": numbers[owner, part.name], "name": part.text, "part_name": part.name, "source_name": spelt}
+        categories.append({**row, "supercategory": owner, "parent_id": numbers[owner, None]})
     return categories
 
 
-def to_coco(split: SplitRecords, categories: list[dict[str, Any]], name: str) -> dict[str, Any]:
-    """The COCO mapping of a split; annotations get new ids from 1, objects of a picture before its parts."""
-    names = {row["id"]: row["name"] for row in categories}
-    category_of = {
-        (names[row["parent_id"]], row["part_name"]) if row["parent_id"] else (row["name"], None): row["id"]
-        for row in categories
-    }
-    ordered: list[InstanceRecord] = []
-    for items in split.by_picture().values():
-        ordered += sorted(items, key=lambda item: item.part is not None)
-    new_ids: dict[int | None, int] = {item.id: number for number, item in enumerate(ordered, start=1)}
-    annotations = [
-        {
-            "id": new_ids[item.id],
-            "image_id": item.image_id,
-            "category_id": category_of[item.object, item.part],
-            "parent_id": new_ids.get(item.parent),
-            "segmentation": item.rle,
-            "area": masks.area(item.rle),
-            "bbox": masks.box_xywh(item.rle),
-            "iscrowd": int(item.crowd),
-        }
-        for item in ordered
-    ]
-    images = [
-        {"id": row.id, "file_name": row.file_name, "width": row.width, "height": row.height} for row in split.pictures
-    ]
-    info = {
-        "description": f"{name}, {split.name}",
-        "format": FORMAT,
-        "exhaustive": split.exhaustive,
-        "image_root": str(split.image_root),
-    }
-    return {"info": info, "images": images, "annotations": annotations, "categories": categories}
+def _shared_pictures(partial: Path, tallies: Sequence[SplitTally]) -> list[dict[str, Any]]:
+    """Pictures that stand in two splits, which makes what is measured on one of them too good."""
+    from langhops_cli.data.index import open_rows
+
+    found = []
+    for first, second in combinations(tallies, 2):
+        count, places = same_pictures(first, second)
+        if count:
+            names = [row["file_name"] for row in map(open_rows(partial, first.name).__getitem__, places)]
+            found.append({"splits": [first.name, second.name], "count": count, "first": names})
+    return found
 
 
-def source_digest(records: SourceRecords) -> str:
-    """SHA-256 over what was read, and over size and time of every picture, so that a mended picture is seen."""
-    digest = hashlib.sha256()
-    digest.update(json.dumps([records.tree, records.merged], sort_keys=True).encode())
-    for split in records.splits:
-        digest.update(json.dumps([split.name, str(split.image_root), split.exhaustive, split.drops.ids]).encode())
-        for item in split.instances:
-            row = [item.id, item.image_id, item.object, item.part, item.rle, item.parent, item.crowd, item.others]
-            digest.update(json.dumps(row).encode())
-        for picture in split.pictures:
-            path = split.image_root / picture.file_name
-            state = path.stat() if split.image_root.is_absolute() and path.is_file() else None
-            times = (state.st_size, state.st_mtime_ns) if state else None
-            digest.update(json.dumps([picture.id, picture.file_name, picture.width, picture.height, times]).encode())
-    return digest.hexdigest()
-
-
-@contextmanager
-def written_beside(folder: Path) -> Iterator[Path]:
-    """Give an empty folder to write in, which takes the place of `folder` at the end, or vanishes after a fault."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    _clear_leftovers(folder)
-    partial = folder.parent / f".{folder.name}.partial-{os.getpid()}"
-    partial.mkdir()
-    try:
-        yield partial
-        old = folder.parent / f".{folder.name}.old-{os.getpid()}"
-        if folder.exists():
-            folder.rename(old)
-        partial.rename(folder)
-        shutil.rmtree(old, ignore_errors=True)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-def _clear_leftovers(folder: Path) -> None:
-    """Remove what a killed run left, and put back a set that it had moved aside but not replaced."""
-    for kind in ("old", "partial"):
-        for left in folder.parent.glob(f".{folder.name}.{kind}-*"):
-            if _runs(left.name.rpartition("-")[2]):
-                continue
-            if kind == "old" and not folder.exists():
-                left.rename(folder)
-            else:
-                shutil.rmtree(left, ignore_errors=True)
-
-
-def _runs(process: str) -> bool:
-    """Whether another process of this number is alive."""
-    if not process.isdigit() or int(process) == os.getpid():
-        return False
-    try:
-        os.kill(int(process), 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True
-
-
-def _read_report(folder: Path) -> dict[str, Any] | None:
+def read_report(folder: Path) -> dict[str, Any] | None:
+    """The report of a prepared set; None where there is no such set."""
     try:
         report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     return report if isinstance(report, dict) and "inputs" in report else None
-
-
-def _write_json(path: Path, content: object, indent: int | None = None) -> None:
-    with path.open("w", encoding="utf-8") as file:
-        json.dump(content, file, ensure_ascii=False, indent=indent, separators=(",", ":") if indent is None else None)
-        file.write("\n")

@@ -4,70 +4,76 @@ from __future__ import annotations
 
 import hashlib
 import json
-from pathlib import Path
+from collections.abc import Iterable
 from typing import Any
 
-from langhops_cli.data.formats.coco_files import check_file_name
-from langhops_cli.errors import DATA, UserError
+from langhops_cli.data.records import Role
+from langhops_cli.data.verify import CheckedPicture
 
-Category = tuple[int, str, str | None]
-"""Category id, object name, part name or None."""
-
-
-def list_rows(path: Path, content: dict[str, Any]) -> list[dict[str, Any]]:
-    """One row a picture of a prepared annotation file.
-
-    Args:
-        path: the file, for messages.
-        content: its content.
-
-    Returns:
-        Rows of `image_id`, `file_name`, `width`, `height` and, one entry an instance, `category`, `counts` (run
-        lengths), `parent` (place of the object in the row, -1 for none) and `crowd`. Objects come before parts.
-
-    Raises:
-        UserError: an annotation has no run lengths or no picture.
-    """
-    is_part = {row["id"]: row.get("parent_id") is not None for row in content["categories"]}
-    rows: dict[int, dict[str, Any]] = {}
-    for image in content["images"]:
-        rows[image["id"]] = {
-            "image_id": image["id"], "file_name": check_file_name(path, image["file_name"]), "width": image["width"],
-            "height": image["height"], "category": [], "counts": [], "parent": [], "crowd": [],
-        }  # fmt: skip
-    place: dict[int, int] = {}
-    for item in sorted(content["annotations"], key=lambda item: is_part.get(item["category_id"], False)):
-        row = rows.get(item["image_id"])
-        if row is None or not isinstance(item.get("segmentation"), dict):
-            raise UserError(f"{path}: annotation {item['id']} is not as `langhops prepare` writes it.", code=DATA)
-        place[item["id"]] = len(row["category"])
-        row["category"].append(item["category_id"])
-        row["counts"].append(item["segmentation"]["counts"])
-        row["parent"].append(place.get(item.get("parent_id"), -1))
-        row["crowd"].append(bool(item.get("iscrowd", 0)))
-    return list(rows.values())
+Row = dict[str, Any]
+"""`image_id`, `file_name`, `width`, `height` and, one entry an instance, `category`, `counts` (run lengths, "" for a
+box without a mask), `box` (left, top, right, bottom, only where there is no mask, else empty), `parent` (place of the
+object in the row, -1 for none) and `crowd`. `checked` lists the categories that the picture was searched for, None
+where the split says it for all."""
 
 
-def list_names(content: dict[str, Any]) -> list[Category]:
-    """What each category of a prepared annotation file stands for."""
-    names = {row["id"]: row["name"] for row in content["categories"]}
-    return [
-        (row["id"], row["name"], None)
-        if row.get("parent_id") is None
-        else (row["id"], names[row["parent_id"]], row["part_name"])
-        for row in content["categories"]
-    ]
+class CategoryNumbers:
+    """Category ids, given out in the order of the tree, objects first, and then as names turn up."""
+
+    def __init__(self, roles: Iterable[Role]) -> None:
+        self._ids: dict[Role, int] = {}
+        for role in roles:
+            self[role]
+
+    def __getitem__(self, role: Role) -> int:
+        return self._ids.setdefault(role, len(self._ids) + 1)
 
 
-def is_exhaustive(content: dict[str, Any]) -> bool:
-    """Whether every instance of every name was annotated."""
-    return bool(content["info"].get("exhaustive", True))
+def to_row(picture: CheckedPicture, numbers: CategoryNumbers) -> Row:
+    """The index row of a picture."""
+    items = picture.instances
+    return {
+        "image_id": picture.id,
+        "file_name": picture.file_name,
+        "width": picture.width,
+        "height": picture.height,
+        "category": [numbers[item.role] for item in items],
+        "counts": [item.counts for item in items],
+        "box": [[] if item.counts else list(item.box) for item in items],
+        "parent": [item.parent for item in items],
+        "crowd": [item.crowd for item in items],
+        "checked": None if picture.checked is None else [numbers[role] for role in picture.checked],
+    }
 
 
-def fingerprint(split: str, content: dict[str, Any], rows: list[dict[str, Any]]) -> str:
+def features(datasets: Any) -> Any:
+    """The types of the index's columns, for the `datasets` library."""
+    whole, value, many = datasets.Value("int64"), datasets.Value, datasets.List
+    return datasets.Features(
+        {
+            "image_id": whole,
+            "file_name": value("string"),
+            "width": whole,
+            "height": whole,
+            "category": many(whole),
+            "counts": many(value("string")),
+            "box": many(many(value("float64"))),
+            "parent": many(whole),
+            "crowd": many(value("bool")),
+            "checked": many(whole),
+        }
+    )
+
+
+class Fingerprint:
     """SHA-256 over all that training reads of a split, wherever its pictures lie."""
-    head = [split, is_exhaustive(content), list_names(content)]
-    digest = hashlib.sha256(json.dumps(head, ensure_ascii=False).encode())
-    for row in rows:
-        digest.update(json.dumps(row, ensure_ascii=False).encode())
-    return digest.hexdigest()
+
+    def __init__(self) -> None:
+        self._digest = hashlib.sha256()
+
+    def add(self, entry: object) -> None:
+        """Take in a row, or anything that JSON can hold."""
+        self._digest.update(json.dumps(entry, ensure_ascii=False).encode())
+
+    def __str__(self) -> str:
+        return self._digest.hexdigest()

@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from PIL import Image
 
+from langhops_cli.data.masks import Box
 from langhops_cli.vocabulary import Vocabulary
-
-Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)

@@ -1,171 +1,121 @@
-"""Generated scenes of objects with parts: a data set that is true by construction, from a seed alone."""
+"""Generated scenes of objects with parts: a data set that is true by construction, from a seed alone.
+
+The splits `train` and `val` show the seen kinds. The split `novel` shows kinds that were held out of both, beside seen
+ones; all names of their parts are known from seen kinds, so that it measures what carries over to new objects.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image
 from pycocotools import mask as coco_mask
 
-from langhops_cli.data.figures import KINDS, PARTS, Figure, rotation
-from langhops_cli.data.masks import Rle, as_text
-from langhops_cli.data.records import InstanceRecord, PictureRecord, SourceRecords, SplitRecords, Tree
+from langhops_cli.data import masks
+from langhops_cli.data.figures import HELD_OUT, KINDS, PARTS, SEEN
+from langhops_cli.data.records import InstanceRecord, Picture, PictureRecords, Role, Source, SplitSource
+from langhops_cli.data.render import Scene, render
+from langhops_cli.data.scenes import compose
 from langhops_cli.errors import UserError
 
-MOST_OBJECTS = 4
-LEAST_SEEN = 0.4
-"""Objects are placed so that at least this share of each stays in sight."""
 LEAST_AREA = 12
-"""Parts of which fewer pixels are in sight are not annotated."""
+"""Objects and parts of which fewer pixels are in sight are not annotated."""
 SMALLEST, LARGEST = 64, 2048
+_SEEN_ROLES: tuple[Role, ...] = tuple((kind, name) for kind in SEEN for name in (None, *PARTS[kind]))
+SPLITS = ("train", "val", "novel")
+COMPRESSION = 1
+"""Of the PNG files: noise hardly gets smaller with more, and three times slower."""
 
 
-@dataclass(frozen=True)
-class Scene:
-    """A generated picture.
-
-    Args:
-        pixels: RGB, (S, S, 3), uint8.
-        owner: number of the object seen at each pixel, -1 for the background, (S, S).
-        part: number of the part seen at each pixel over all objects, -1 for the background, (S, S).
-        objects: name of each object.
-        parts: number of its object and name of each part.
-    """
-
-    pixels: np.ndarray
-    owner: np.ndarray
-    part: np.ndarray
-    objects: list[str]
-    parts: list[tuple[int, str]]
-
-
-def generate(folder: Path, *, train: int, val: int, size: int, seed: int) -> SourceRecords:
-    """Draw the scenes of both splits and write them as PNG files below `folder/images`.
+def generate(folder: Path, *, train: int, val: int, size: int, seed: int, novel: int = 0) -> Source:
+    """Scenes that are drawn as they are read, and written as PNG files below `folder/images`.
 
     Args:
         folder: an existing folder.
-        train: number of scenes to train on; val: number to measure on.
+        train: number of scenes to train on; val: number of scenes of the same kinds to measure on.
         size: side of the square pictures in pixels, 64..2048.
         seed: decides every scene.
+        novel: number of scenes that each show a held-out kind, beside kinds of both sorts. With any, pictures of the
+            other splits are marked as searched for the seen kinds only, so that training never hears of the others.
 
     Raises:
         UserError: a number is out of range.
     """
-    if min(train, val) < 0 or train + val < 1:
-        raise UserError(f"shapes needs at least one picture, not --train {train} --val {val}.")
+    amounts = dict(zip(SPLITS, (train, val, novel), strict=True))
+    if min(amounts.values()) < 0 or not any(amounts.values()):
+        asked = " ".join(f"--{name} {amount}" for name, amount in amounts.items())
+        raise UserError(f"shapes needs at least one picture and none below 0, not {asked}.")
     if not SMALLEST <= size <= LARGEST:
         raise UserError(f"--size goes from {SMALLEST} to {LARGEST} pixels, not {size}.")
-    splits = []
-    for number, (name, amount) in enumerate((("train", train), ("val", val))):
-        split = SplitRecords(name, Path("images"), True, [], [])
-        (folder / "images" / name).mkdir(parents=True)
-        for place in range(amount):
-            scene = draw_scene(size, np.random.default_rng([seed, number, place]))
-            file_name = f"{name}/{place + 1:06d}.png"
-            Image.fromarray(scene.pixels).save(folder / "images" / file_name)
-            split.pictures.append(PictureRecord(place + 1, file_name, size, size))
-            split.instances += _annotate(scene, place + 1, first=len(split.instances) + 1)
-        if amount:
-            splits.append(split)
-    tree: Tree = {kind: dict.fromkeys(parts) for kind, parts in PARTS.items()}
-    return SourceRecords("shapes", splits, tree)
+    if seed < 0:
+        raise UserError(f"--seed is 0 or more, not {seed}.")
+    splits = [
+        SplitSource(
+            name,
+            Path("images"),
+            amount,
+            pictures=partial(_pictures, name, amount, size),
+            read=partial(_draw_and_write, size=size, split=name, seed=seed, apart=novel > 0),
+            writes=True,
+        )
+        for name, amount in amounts.items()
+        if amount
+    ]
+    for split in splits:
+        (folder / "images" / split.name).mkdir(parents=True)
+    shown = KINDS if novel else SEEN
+    return Source("shapes", splits, {kind: dict.fromkeys(PARTS[kind]) for kind in shown})
 
 
-def draw_scene(size: int, draw: np.random.Generator) -> Scene:
-    """Draw one scene: a background with unnamed blots, and one to four objects from back to front.
+def scene_of(split: str, number: int, *, seed: int, size: int) -> Scene:
+    """Draw one scene of a set.
 
     Args:
-        size: side in pixels.
-        draw: decides all.
+        split: "train", "val" or "novel".
+        number: of the scene in its split, from 0.
+        seed: of the set; size: side in pixels.
     """
-    scene = Scene(_background(size, draw), np.full((size, size), -1), np.full((size, size), -1), [], [])
-    wanted = int(draw.integers(1, MOST_OBJECTS + 1))
-    whole: list[int] = []
-    while not scene.objects:
-        for _ in range(wanted):
-            kind = str(draw.choice(list(KINDS)))
-            masks = [(name, _fill(outline, size)) for name, outline in _place(KINDS[kind](draw), size, draw)]
-            covered = np.logical_or.reduce([mask for _, mask in masks])
-            if _hides_too_much(covered, scene, whole):
-                continue
-            whole.append(int(covered.sum()))
-            scene.objects.append(kind)
-            _paint(scene, masks, draw)
-    grain = draw.integers(-8, 9, size=scene.pixels.shape, dtype=np.int16)
-    np.copyto(scene.pixels, np.clip(scene.pixels + grain, 0, 255).astype(np.uint8))
-    return scene
+    # The kinds take turns as the one that a scene surely shows, so that even a small set holds each.
+    sure = HELD_OUT if split == "novel" else SEEN
+    kinds = (*SEEN, *HELD_OUT * 3) if split == "novel" else SEEN
+    draw = np.random.default_rng([seed, SPLITS.index(split), number])
+    return render(compose(draw, kinds, first=sure[number % len(sure)]), size)
 
 
-def _hides_too_much(covered: np.ndarray, scene: Scene, whole: list[int]) -> bool:
-    """Whether a new object would leave too little of an earlier one, or itself lie mostly outside the picture."""
-    if covered.sum() < LEAST_AREA * 4:
-        return True
-    left = np.bincount(scene.owner[(scene.owner >= 0) & ~covered], minlength=len(whole))
-    return any(seen < LEAST_SEEN * area for seen, area in zip(left, whole, strict=True))
+def _pictures(split: str, amount: int, size: int) -> Iterator[Picture]:
+    for number in range(1, amount + 1):
+        yield Picture(number, f"{split}/{number:06d}.png", (size, size))
 
 
-def _place(figure: Figure, size: int, draw: np.random.Generator) -> Figure:
-    """Turn, stretch, mirror and move a figure to somewhere in the picture."""
-    scale = size * draw.uniform(0.3, 0.62)
-    stretch = np.diag([draw.choice([-1.0, 1.0]) * draw.uniform(0.85, 1.15), draw.uniform(0.85, 1.15)])
-    matrix = rotation(draw.uniform(-0.3, 0.3)) @ stretch * scale
-    centre = draw.uniform(0.2, 0.8, size=2) * size
-    return [(name, outline @ matrix.T + centre) for name, outline in figure]
+def _draw_and_write(
+    path: Path, picture: Picture, _: tuple[int, int], *, size: int, split: str, seed: int, apart: bool
+) -> PictureRecords:
+    scene = scene_of(split, picture.id - 1, seed=seed, size=size)
+    Image.fromarray(scene.pixels).save(path, compress_level=COMPRESSION)
+    return PictureRecords(_annotate(scene), checked=_SEEN_ROLES if apart and split != "novel" else None)
 
 
-def _fill(outline: np.ndarray, size: int) -> np.ndarray:
-    canvas = Image.new("1", (size, size))
-    ImageDraw.Draw(canvas).polygon([(float(x), float(y)) for x, y in outline], fill=1)
-    return np.asarray(canvas)
-
-
-def _paint(scene: Scene, masks: list[tuple[str, np.ndarray]], draw: np.random.Generator) -> None:
-    size = len(scene.owner)
-    colours: dict[str, np.ndarray] = {}
-    for name, mask in masks:
-        # Parts of one name share a colour within an object, as the legs of an animal do.
-        colour = colours.setdefault(name, draw.uniform(30, 225, size=3))
-        scene.pixels[mask] = _shade(np.nonzero(mask), size, colour, draw)
-        scene.owner[mask] = len(scene.objects) - 1
-        scene.part[mask] = len(scene.parts)
-        scene.parts.append((len(scene.objects) - 1, name))
-
-
-def _background(size: int, draw: np.random.Generator) -> np.ndarray:
-    everywhere = tuple(np.indices((size, size)).reshape(2, -1))
-    pixels = _shade(everywhere, size, draw.uniform(60, 210, size=3), draw, strength=50).reshape(size, size, 3)
-    for _ in range(int(draw.integers(2, 7))):
-        corners = draw.uniform(-0.1, 1.1, size=2) * size + draw.normal(0, 0.16 * size, size=(5, 2))
-        pixels[_fill(corners, size)] = draw.uniform(40, 220, size=3)
-    return pixels
-
-
-def _shade(
-    pixels: tuple[np.ndarray, ...], size: int, colour: np.ndarray, draw: np.random.Generator, strength: float = 30
-) -> np.ndarray:
-    """A colour that grows lighter in a random direction, at the given pixels, (N, 3) uint8."""
-    rows, columns = pixels
-    angle = draw.uniform(0, 2 * np.pi)
-    field = (np.cos(angle) * (columns / size - 0.5) + np.sin(angle) * (rows / size - 0.5)).astype(np.float32)
-    return np.clip(colour.astype(np.float32) + strength * 2 * field[:, None], 0, 255).astype(np.uint8)
-
-
-def _annotate(scene: Scene, image_id: int, first: int) -> list[InstanceRecord]:
-    instances = [
-        InstanceRecord(first + number, image_id, kind, None, _encode(scene.owner == number))
-        for number, kind in enumerate(scene.objects)
-    ]
-    for number, (owner, name) in enumerate(scene.parts):
-        mask = scene.part == number
-        if mask.sum() >= LEAST_AREA:
-            item = InstanceRecord(
-                first + len(instances), image_id, scene.objects[owner], name, _encode(mask), parent=first + owner
-            )
-            instances.append(item)
+def _annotate(scene: Scene) -> list[InstanceRecord]:
+    """Everything of which enough is in sight: objects, then parts."""
+    owners = np.array([owner for owner, _ in scene.parts] + [-1])
+    objects = _runs(owners[scene.part], len(scene.objects))
+    instances = [InstanceRecord(owner, scene.objects[owner], None, rle) for owner, rle in objects.items()]
+    for number, rle in _runs(scene.part, len(scene.parts)).items():
+        owner, name = scene.parts[number]
+        if owner in objects:
+            instances.append(InstanceRecord(len(scene.objects) + number, scene.objects[owner], name, rle, parent=owner))
     return instances
 
 
-def _encode(mask: np.ndarray) -> Rle:
-    return as_text(coco_mask.encode(np.asfortranarray(mask.astype(np.uint8))))
+def _runs(numbers: np.ndarray, many: int) -> dict[int, masks.Rle]:
+    """Run lengths of each number's pixels, where there are enough of them."""
+    areas = np.bincount(numbers[numbers >= 0], minlength=many)
+    # Run lengths go down the columns: turned once for all numbers.
+    columns = np.ascontiguousarray(numbers.T, dtype=np.int16)
+    return {
+        int(number): masks.as_text(coco_mask.encode((columns == number).view(np.uint8).T))
+        for number in np.flatnonzero(areas >= LEAST_AREA)
+    }

@@ -142,6 +142,13 @@ def _mirror_name(name: str) -> str:
     return _SIDE.sub(lambda match: _OTHER_SIDE[match.group()], name)
 
 
+def jittered_size(size: tuple[int, int], *, canvas: int, scale: float) -> tuple[int, int]:
+    """Height and width of a picture, given the same, when its longer side is `scale * canvas` pixels."""
+    zoom = canvas * scale / max(size)
+    height, width = (max(min(THINNEST, canvas), round(side * zoom)) for side in size)
+    return height, width
+
+
 def jitter_crop(sample: Sample, *, size: int, scale: float, generator: np.random.Generator) -> Sample:
     """Large-scale jitter: resize so that the longer side is `scale * size`, then crop at random to `size`.
 
@@ -151,8 +158,7 @@ def jitter_crop(sample: Sample, *, size: int, scale: float, generator: np.random
         scale: how large the picture becomes, 1 for just filling the canvas.
         generator: draws where the crop lies.
     """
-    zoom = size * scale / max(sample.size)
-    height, width = (max(min(THINNEST, size), round(side * zoom)) for side in sample.size)
+    height, width = jittered_size(sample.size, canvas=size, scale=scale)
     crop_height, crop_width = min(height, size), min(width, size)
     top = int(generator.integers(height - crop_height + 1))
     left = int(generator.integers(width - crop_width + 1))

@@ -11,8 +11,9 @@ import torch
 from PIL import Image
 from torch import nn
 
+from langhops_cli.data.canvas import to_canvas
 from langhops_cli.data.index import PreparedDataset
-from langhops_cli.data.pictures import read_picture, to_canvas
+from langhops_cli.data.pictures import read_picture
 from langhops_cli.errors import DATA, UserError
 from langhops_cli.evaluation.instance_ap import MAX_DETECTIONS, score
 from langhops_cli.evaluation.report import DatasetCard, Report

@@ -28,13 +28,16 @@ _HALO = 1.6
 """Pixels that the dark rim of an object's outline reaches beyond it."""
 
 
-def draw_overlay(image: Image.Image, prediction: Prediction, *, names: Sequence[str] = ()) -> Image.Image:
+def draw_overlay(
+    image: Image.Image, prediction: Prediction, *, names: Sequence[str] = (), scores: bool = True
+) -> Image.Image:
     """Draw a prediction on its picture.
 
     Args:
         image: the picture as it came, of the prediction's size.
         prediction: what was found in it.
         names: all names of the vocabulary, so that a name has one colour in every picture.
+        scores: write the score of an object behind its name.
 
     Returns:
         A new RGB picture; a large one comes back smaller, a tiny one larger.
@@ -62,7 +65,7 @@ def draw_overlay(image: Image.Image, prediction: Prediction, *, names: Sequence[
         if prediction[index].level == "object":
             _paint(canvas, shapes[index], colours[prediction[index].name], line=line, halo=True)
     drawn = Image.fromarray(canvas.round().clip(0, 255).astype(np.uint8))
-    write_labels(drawn, _labels(prediction, shapes, colours), text_size=label_height(size))
+    write_labels(drawn, _labels(prediction, shapes, colours, scores=scores), text_size=label_height(size))
     return drawn
 
 
@@ -157,7 +160,9 @@ def _blend(area: NDArray[np.float32], colour: Colour, share: NDArray[np.float32]
     area += (np.asarray(colour, dtype=np.float32) - area) * share[..., None]
 
 
-def _labels(prediction: Prediction, shapes: list[Shape], colours: dict[str, Colour]) -> list[Label]:
+def _labels(
+    prediction: Prediction, shapes: list[Shape], colours: dict[str, Colour], *, scores: bool
+) -> list[Label]:
     """Objects with their scores first, then the best parts of each name, large ones before small ones."""
     labels, parts = [], []
     seen: Counter[tuple[int | None, str]] = Counter()
@@ -166,7 +171,8 @@ def _labels(prediction: Prediction, shapes: list[Shape], colours: dict[str, Colo
         colour = colours[found.name]
         if found.level == "object":
             anchor = shape.box[:2]
-            labels.append(Label(f"{found.name} {found.score:.2f}", colour, anchor, strong=True, above=True))
+            text = f"{found.name} {found.score:.2f}" if scores else found.name
+            labels.append(Label(text, colour, anchor, strong=True, above=True))
             continue
         seen[found.parent, found.name] += 1
         if seen[found.parent, found.name] <= SAME_LABELS:

@@ -13,7 +13,8 @@ from PIL import Image
 
 from langhops_cli.checkpoint.folder import config_of, load_checkpoint, read_config
 from langhops_cli.checkpoint.hub import find_checkpoint
-from langhops_cli.data.pictures import read_picture, to_canvas
+from langhops_cli.data.canvas import to_canvas
+from langhops_cli.data.pictures import read_picture
 from langhops_cli.data.transforms import fit
 from langhops_cli.errors import DATA, ENVIRONMENT, UserError
 from langhops_cli.model.configuration import ModelConfig, PreprocessingConfig

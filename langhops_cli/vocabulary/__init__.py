@@ -1,7 +1,7 @@
 """Names and trees of names, in language only."""
 
 from langhops_cli.vocabulary.grammar import parse_vocabulary
-from langhops_cli.vocabulary.names import clean_name, split_part_name
+from langhops_cli.vocabulary.names import clean_name, is_spelt_as_part, split_part_name
 from langhops_cli.vocabulary.tree import ObjectNode, PartClass, PartNode, Vocabulary, VocabularyError
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "Vocabulary",
     "VocabularyError",
     "clean_name",
+    "is_spelt_as_part",
     "parse_vocabulary",
     "split_part_name",
 ]

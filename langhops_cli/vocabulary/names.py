@@ -22,6 +22,11 @@ def clean_name(source: str) -> str:
     return _MISSPELT.get(name, name)
 
 
+def is_spelt_as_part(source: str) -> bool:
+    """Whether a name is spelt as "X's Y" or "x:y", be X known or not."""
+    return _SEPARATOR.search(clean_name(source)) is not None
+
+
 def split_part_name(source: str, objects: Collection[str]) -> tuple[str, str] | None:
     """Split a dataset's name of a part into its object and the part's own name.
 

@@ -18,7 +18,7 @@ from transformers import (
 
 from langhops_cli.checkpoint.base_models import load_minilm
 from langhops_cli.checkpoint.build import build_model
-from langhops_cli.data.pictures import to_canvas
+from langhops_cli.data.canvas import to_canvas
 from langhops_cli.errors import UserError
 from langhops_cli.model.configuration import MINILM, BaseModelConfig, ModelConfig
 from langhops_cli.model.structures import VocabularyBatch

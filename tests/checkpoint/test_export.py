@@ -16,7 +16,7 @@ from transformers import SwinBackbone, SwinConfig
 from langhops_cli.checkpoint import export as exporting
 from langhops_cli.checkpoint.build import build_model
 from langhops_cli.checkpoint.export import ABOUT, export_vision
-from langhops_cli.data.pictures import to_canvas
+from langhops_cli.data.canvas import to_canvas
 from langhops_cli.errors import UserError
 from langhops_cli.model.backbone import Backbone, TransformersBackbone
 from langhops_cli.model.configuration import ModelConfig

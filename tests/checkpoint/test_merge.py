@@ -13,7 +13,7 @@ from transformers import AutoModel, AutoTokenizer, Gemma2Config, Gemma2Model, Ll
 from langhops_cli.checkpoint.base_models import load_minilm
 from langhops_cli.checkpoint.build import build_model
 from langhops_cli.checkpoint.merge import merge_lora, save_merged
-from langhops_cli.data.pictures import to_canvas
+from langhops_cli.data.canvas import to_canvas
 from langhops_cli.errors import UserError
 from langhops_cli.model.configuration import ModelConfig
 from langhops_cli.model.lora import add_lora

@@ -9,7 +9,7 @@ import torch
 
 from langhops_cli.checkpoint.build import build_model
 from langhops_cli.checkpoint.skeleton import architecture, build_skeleton
-from langhops_cli.data.pictures import to_canvas
+from langhops_cli.data.canvas import to_canvas
 from langhops_cli.errors import UserError
 from langhops_cli.model.configuration import BaseModelConfig, ModelConfig
 from langhops_cli.model.langhops import LangHOPSModel

@@ -25,6 +25,13 @@ def test_progress_is_a_bar_on_a_terminal(monkeypatch, capsys):
     assert "3/3" in capsys.readouterr().err
 
 
+def test_progress_that_takes_long_says_how_fast_it_is(monkeypatch, capsys):
+    clock = iter([100.0, 101.0, 110.0])
+    monkeypatch.setattr(console.time, "monotonic", lambda: next(clock))
+    assert list(console.progress("ab", label="index", total=2)) == ["a", "b"]
+    assert capsys.readouterr().err.splitlines() == ["index 1/2", "index 2/2, 0.2/s"]
+
+
 def test_results_and_notes_go_to_different_streams_unchanged(capsys):
     console.say("[bold]1[/bold] :cat: " + "x" * 300)
     console.note("[red]2")

@@ -11,7 +11,7 @@ from PIL import Image
 
 from langhops_cli.data.formats.coco_parts import read_coco_parts
 from langhops_cli.data.index import PreparedDataset
-from langhops_cli.data.prepare import prepare, source_digest
+from langhops_cli.data.prepare import prepare, state_of
 from langhops_cli.data.sample import Sample, SampleInstance, box_of
 from langhops_cli.vocabulary import parse_vocabulary
 
@@ -69,11 +69,12 @@ def dogs(write_coco: Callable[..., Path]) -> Path:
 def prepare_coco(tmp_path: Path) -> Callable[..., tuple[dict[str, Any], Path]]:
     """Read and prepare a COCO folder; give the report and the prepared folder."""
 
-    def run(source: Path, *, union: bool = False, **options: Any) -> tuple[dict[str, Any], Path]:
-        records = read_coco_parts(source, **options)
+    def run(source: Path, *, union: bool = False, strict: bool = False, **options: Any) -> tuple[dict[str, Any], Path]:
         folder = tmp_path / "data" / "set"
-        inputs = {"source": source_digest(records)}
-        report, _ = prepare(lambda _: records, folder, inputs=inputs, union=union)
+        inputs = {"source": state_of(source), **{name: str(value) for name, value in options.items()}}
+        report, _ = prepare(
+            lambda _: read_coco_parts(source, **options), folder, inputs=inputs, union=union, strict=strict, workers=1
+        )
         return report, folder
 
     return run

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from pycocotools.coco import COCO
 
-from langhops_cli.data.index import CACHE, PreparedDataset
+from langhops_cli.data.index import INDEX, PreparedDataset
 from langhops_cli.errors import DATA, UserError
 
 Prepare = Callable[..., tuple[dict[str, Any], Path]]
@@ -58,30 +58,39 @@ def test_the_fingerprint_is_the_reports_and_does_not_depend_on_the_place(
     assert changed["fingerprint"] != report["fingerprint"]
 
 
-def test_the_index_is_built_once_and_anew_when_the_file_changes(dogs: Path, prepare_coco: Prepare) -> None:
+def test_the_index_is_written_once_and_opening_a_set_writes_nothing(dogs: Path, prepare_coco: Prepare) -> None:
     _, folder = prepare_coco(dogs)
-    PreparedDataset(folder, "train")
-    (first,) = (folder / CACHE).iterdir()
-    stamp = first.stat().st_mtime_ns
-    PreparedDataset(folder, "train")
-    assert [path.stat().st_mtime_ns for path in (folder / CACHE).iterdir()] == [stamp]
+
+    def files() -> dict[str, int]:
+        return {str(path.relative_to(folder)): path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+
+    before = files()
+    assert {f"{INDEX}/train/rows.arrow", f"{INDEX}/train/meta.json"} <= before.keys()
+    assert len(PreparedDataset(folder, "train")[0].parts) == 3
+    assert files() == before
+
+
+def test_a_file_changed_by_hand_is_refused_and_can_be_prepared_from(dogs: Path, prepare_coco: Prepare) -> None:
+    _, folder = prepare_coco(dogs)
     content = json.loads((folder / "train.json").read_text())
     content["annotations"].pop()
     (folder / "train.json").write_text(json.dumps(content))
-    assert len(PreparedDataset(folder, "train")[0].parts) == 2
-    assert [path != first for path in (folder / CACHE).iterdir()] == [True]
+    with pytest.raises(UserError, match=rf"langhops prepare coco-parts --source {folder} --name NAME") as caught:
+        PreparedDataset(folder, "train")
+    assert caught.value.code == DATA
+    folder.rename(folder.with_name("edited"))
+    _, again = prepare_coco(folder.with_name("edited"))
+    assert len(PreparedDataset(again, "train")[0].parts) == 2
 
 
-def test_building_an_index_is_silent_and_needs_no_network(
+def test_preparing_and_opening_is_silent_and_needs_no_network(
     dogs: Path, prepare_coco: Prepare, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    _, folder = prepare_coco(dogs)
-
     def refuse(*_: object) -> None:
         raise AssertionError("tried to reach the network")
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
-    PreparedDataset(folder, "train")
+    PreparedDataset(prepare_coco(dogs)[1], "train")
     assert capfd.readouterr() == ("", "")
 
 
@@ -120,7 +129,11 @@ def test_a_name_taken_out_of_the_hierarchy_is_not_read(prepared_dogs: PreparedDa
         ("hierarchy.yaml", "dog: [", "is no YAML"),
         ("hierarchy.yaml", "dog: 3", "expected parts"),
         ("train.json", None, "has no split 'train'"),
-        ("train.json", "{", "is no JSON"),
+        ("train.json", "{", "was changed after its set was prepared"),
+        ("index/train/meta.json", None, "is missing or broken; prepare the set again"),
+        ("index/train/meta.json", "{", "is missing or broken; prepare the set again"),
+        ("index/train/rows.arrow", None, "cannot be read"),
+        ("index/train/rows.arrow", "no arrow", "cannot be read"),
     ],
 )
 def test_a_broken_set_is_told(prepared_dogs: PreparedDataset, name: str, content: str | None, says: str) -> None:
@@ -147,9 +160,12 @@ def test_a_picture_that_changed_since_is_told(prepared_dogs: PreparedDataset) ->
         prepared_dogs[0]
 
 
-def test_a_climbing_path_in_a_prepared_file_is_refused(prepared_dogs: PreparedDataset) -> None:
-    content = json.loads(prepared_dogs.annotation_file.read_text())
+def test_a_climbing_path_in_a_prepared_file_is_refused(dogs: Path, prepare_coco: Prepare) -> None:
+    _, folder = prepare_coco(dogs)
+    content = json.loads((folder / "train.json").read_text())
     content["images"][0]["file_name"] = "../../secret.png"
-    prepared_dogs.annotation_file.write_text(json.dumps(content))
+    (folder / "train.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match="was changed after"):
+        PreparedDataset(folder, "train")
     with pytest.raises(UserError, match="leads out of the picture folder"):
-        PreparedDataset(prepared_dogs.root, "train")
+        prepare_coco(folder)

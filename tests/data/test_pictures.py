@@ -1,4 +1,7 @@
+import contextlib
+import random
 import struct
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -6,7 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from langhops_cli.data.pictures import list_pictures, read_picture, reduction, to_canvas
+from langhops_cli.data.canvas import to_canvas
+from langhops_cli.data.pictures import list_pictures, read_picture, reduction
 from langhops_cli.errors import DATA, UserError
 
 RED = (200, 30, 10)
@@ -123,6 +127,43 @@ def test_what_cannot_be_read_is_told_in_one_line(tmp_path: Path, name: str, says
     assert says in message
     assert name in message
     assert "\n" not in message
+
+
+def test_bytes_changed_at_random_end_in_a_picture_or_in_one_line(tmp_path: Path) -> None:
+    """Pillow's readers raise errors of many kinds on broken files; none of them may pass for one of ours."""
+    generator = random.Random(0)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    wholes = []
+    for name in ("a.jpg", "a.png", "a.tif", "a.gif", "a.webp", "a.bmp"):
+        pixels = np.random.default_rng(0).integers(0, 255, (12, 16, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / name, **({"exif": exif} if name != "a.tif" else {}))
+        wholes.append((tmp_path / name).read_bytes())
+    path, read = tmp_path / "broken", 0
+    for _ in range(600):
+        content = bytearray(generator.choice(wholes))
+        for _ in range(generator.choice([1, 2, 8])):
+            content[generator.randrange(min(len(content), 300))] = generator.choice([0, 255, generator.randrange(256)])
+        path.write_bytes(content)
+        with contextlib.suppress(UserError), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            read += read_picture(path).mode == "RGB"
+    assert 50 < read < 550
+
+
+@pytest.mark.parametrize("error", [struct.error("not an integer"), TypeError("'float' object"), KeyError(5)])
+def test_errors_of_every_kind_are_told_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
+
+    def fail(image: Image.Image) -> Image.Image:
+        raise error
+
+    monkeypatch.setattr("PIL.ImageOps.exif_transpose", fail)
+    with pytest.raises(UserError, match=r"a\.png cannot be read \(.*\); give a whole file") as caught:
+        read_picture(tmp_path / "a.png")
+    assert caught.value.code == DATA
 
 
 def test_folders_are_searched_and_patterns_matched(tmp_path: Path) -> None:

@@ -1,5 +1,4 @@
 import json
-import os
 import shutil
 from collections import Counter
 from collections.abc import Callable
@@ -11,10 +10,10 @@ import pytest
 from PIL import Image
 from pycocotools.coco import COCO
 
-from langhops_cli.data import prepare as module
+from langhops_cli.data.collate import Collate
 from langhops_cli.data.formats.coco_parts import read_coco_parts
 from langhops_cli.data.index import PreparedDataset
-from langhops_cli.data.prepare import prepare, prepared_folder, source_digest, written_beside
+from langhops_cli.data.prepare import prepare
 from langhops_cli.errors import DATA, UserError
 from langhops_cli.vocabulary import Vocabulary
 
@@ -74,6 +73,23 @@ def test_unused_names_are_left_out_and_reported(write_coco: Write, prepare_coco:
     assert report["names_without_instances"] == ["car background", "car hood"]
 
 
+def test_ids_are_given_in_the_trees_order_and_left_free_where_a_name_is_unused(
+    write_coco: Write, prepare_coco: Prepare
+) -> None:
+    names = ["horse", "cat", "horse:tail", "dog", "dog:head", "horse:head"]
+    rows = [{"category_id": number, "segmentation": BOX} for number in (6, 5, 4, 1)]
+    source = write_coco(rows, [{"id": number, "name": name} for number, name in enumerate(names, 1)])
+    report, folder = prepare_coco(source)
+    categories = json.loads((folder / "train.json").read_text())["categories"]
+    assert [(row["id"], row["name"], row["parent_id"]) for row in categories] == [
+        (1, "horse", None), (3, "dog", None), (5, "horse head", 1), (6, "dog head", 3),
+    ]  # fmt: skip
+    assert report["names_without_instances"] == ["horse tail", "cat"]
+    sample = PreparedDataset(folder, "train")[0]
+    assert [sample.vocabulary.object_names[item.label] for item in sample.objects] == ["dog", "horse"]
+    assert [sample.vocabulary.part_classes[item.label].text for item in sample.parts] == ["horse head", "dog head"]
+
+
 def test_a_part_gets_as_many_queries_as_nearly_all_objects_need(write_coco: Write, prepare_coco: Prepare) -> None:
     """One house of 21 with forty windows leaves the count at 1; eleven with forty doors raise it to the most, 32."""
     categories = [
@@ -94,19 +110,20 @@ def test_a_part_gets_as_many_queries_as_nearly_all_objects_need(write_coco: Writ
     assert tree == "house:\n  window:\n  door:\n    count: 32\n"
 
 
-def test_running_again_changes_nothing_until_something_changed(dogs: Path, tmp_path: Path) -> None:
-    def run(**options: Any) -> bool:
-        records = read_coco_parts(dogs, **options)
-        return prepare(lambda _: records, tmp_path / "set", inputs={"source": source_digest(records)})[1]
-
-    assert run() is True
-    before = _files(tmp_path / "set")
-    assert run() is False
-    assert _files(tmp_path / "set") == before
-    assert run(exhaustive=False) is True
-    (dogs / "images/train/2.png").write_bytes(b"")
-    assert run(exhaustive=False) is True
-    assert json.loads((tmp_path / "set/report.json").read_text())["splits"]["train"]["images"] == 1
+def test_more_processes_write_the_same_set(write_coco: Write, tmp_path: Path) -> None:
+    rows = [{"image_id": n, "category_id": 1, "segmentation": BOX if n % 7 else []} for n in range(1, 71)]
+    source = write_coco(rows, [{"id": 1, "name": "car"}], pictures=70)
+    one, two = (
+        prepare(lambda _: read_coco_parts(source), tmp_path / f"set{number}", inputs={}, workers=number)[0]
+        for number in (1, 2)
+    )
+    for name in ("train.json", "hierarchy.yaml"):
+        contents = [(tmp_path / folder / name).read_text().replace(folder, "") for folder in ("set1", "set2")]
+        assert contents[0] == contents[1]
+    assert one["splits"] == two["splits"]
+    assert one["splits"]["train"]["dropped"] == [
+        {"reason": "no mask", "count": 10, "first_ids": [str(number) for number in range(7, 71, 7)]}
+    ]
 
 
 def test_bad_pictures_are_left_out_with_their_reason(dogs: Path, write_coco: Write, prepare_coco: Prepare) -> None:
@@ -122,7 +139,7 @@ def test_bad_pictures_are_left_out_with_their_reason(dogs: Path, write_coco: Wri
     report, folder = prepare_coco(source)
     dropped = {row["reason"]: row["first_ids"] for row in report["splits"]["train"]["dropped"]}
     assert dropped == {
-        "instance in a picture that was left out": ["2", "3", "4", "5"],
+        "instance in a picture that was left out": [f"train/{n}.png" for n in range(2, 6)],
         "missing picture": ["train/2.png"],
         "unreadable picture": ["train/3.png"],
         "picture of another size than annotated": ["train/4.png"],
@@ -157,67 +174,89 @@ def test_parts_without_objects_ask_for_union(write_coco: Write, prepare_coco: Pr
     assert [row["segmentation"] for row in content["annotations"]] == [content["annotations"][0]["segmentation"]] * 2
 
 
-def test_nothing_usable_is_an_error_and_leaves_nothing(
-    write_coco: Write, prepare_coco: Prepare, tmp_path: Path
+def test_boxes_are_kept_where_there_are_no_masks(write_coco: Write, prepare_coco: Prepare) -> None:
+    rows: list[dict[str, Any]] = [
+        {"category_id": 1, "bbox": [2, 2, 20.5, 20], "area": 1},
+        {"category_id": 2, "bbox": [4, 4, 6, 6.25], "segmentation": None},
+        {"category_id": 2, "bbox": [30, 25, 100, 100]},
+        {"category_id": 1, "bbox": [50, 2, 20, 20]},
+        {"category_id": 1, "bbox": [2, 2, -20, 20]},
+        {"category_id": 1, "bbox": [2, 2, 20]},
+        {"category_id": 1, "bbox": "all of it"},
+        {"category_id": 1, "bbox": [float("nan"), 2, 20, 20]},
+        {"category_id": 1, "segmentation": [], "bbox": [2, 2, 20, 20]},
+    ]
+    categories = [{"id": 1, "name": "dog", "parent_id": None}, {"id": 2, "name": "head", "parent_id": 1}]
+    report, folder = prepare_coco(write_coco(rows, categories))
+    counts = report["splits"]["train"]
+    assert counts["boxes_without_masks"] == 3
+    assert counts["parents"]["by_mask"] == 1
+    assert {row["reason"]: row["first_ids"] for row in counts["dropped"]} == {
+        "box without a pixel inside the picture": ["4", "5"],
+        "box with coordinates that are no numbers": ["6", "7", "8"],
+        "no mask": ["9"],
+    }
+    made = COCO(folder / "train.json")
+    assert [row["bbox"] for row in made.dataset["annotations"]] == [[2, 2, 20.5, 20], [4, 4, 6, 6.25], [30, 25, 10, 5]]
+    assert all("segmentation" not in row for row in made.dataset["annotations"])
+    dataset = PreparedDataset(folder, "train")
+    sample, small = dataset[0], dataset.load(0, longest=20)
+    assert [item.box for item in (*sample.objects, *sample.parts)] == [
+        (2, 2, 22.5, 22), (4, 4, 10, 10.25), (30, 25, 40, 30),
+    ]  # fmt: skip
+    assert small.objects[0].box == (1, 1, 11.25, 11)
+    assert [item.mask for item in (*sample.objects, *sample.parts)] == [None] * 3
+    assert [item.parent for item in sample.parts] == [0, -1]
+    (targets,) = Collate()([sample]).targets
+    assert (targets.objects.masks, targets.parts.masks) == (None, None), "the mask losses are off"
+    assert targets.objects.boxes.tolist()[0] == pytest.approx([12.25 / 40, 12 / 30, 20.5 / 40, 20 / 30])
+
+
+def test_pictures_of_two_splits_are_told(write_coco: Write, prepare_coco: Prepare) -> None:
+    """Pictures 1 to 3 of both splits are made of the same pixels; of the second split one is broken, one another."""
+    rows = [{"image_id": n, "category_id": 1, "segmentation": BOX} for n in range(1, 4)]
+    source = write_coco(rows, [{"id": 1, "name": "car"}], pictures=3)
+    other = write_coco(rows, [{"id": 1, "name": "car"}], pictures=3, split="val", folder="other")
+    shutil.copy(other / "val.json", source)
+    shutil.copytree(other / "images/val", source / "images/val")
+    (source / "images/train/1.png").write_bytes(b"")
+    (source / "images/val/1.png").write_bytes(b"")
+    shutil.move(source / "images/val/2.png", source / "images/val/x.png")
+    Image.new("RGB", (40, 30)).save(source / "images/val/2.png")
+    report, _ = prepare_coco(source)
+    assert report["pictures_in_two_splits"] == [{"splits": ["train", "val"], "count": 1, "first": ["train/3.png"]}]
+    Image.new("RGB", (40, 30), "red").save(source / "images/val/3.png")
+    assert prepare_coco(source)[0]["pictures_in_two_splits"] == []
+
+
+@pytest.mark.parametrize(("first", "second"), [("Stra\u00dfe", "strasse"), ("caf\u00e9", "cafe\u0301")])
+def test_names_that_cannot_stand_together_are_told(
+    write_coco: Write, prepare_coco: Prepare, first: str, second: str
 ) -> None:
-    source = write_coco([{"category_id": 1, "segmentation": []}], [{"id": 1, "name": "car"}])
-    with pytest.raises(UserError, match=r"no instance is left.*no mask: 1"):
+    rows = [{"category_id": number, "segmentation": BOX} for number in (1, 2)]
+    source = write_coco(rows, [{"id": 1, "name": first}, {"id": 2, "name": second}])
+    with pytest.raises(
+        UserError, match=r"set has names that cannot stand together: object '.*' stands twice"
+    ) as caught:
         prepare_coco(source)
-    source = write_coco([{"category_id": 1, "segmentation": BOX}], [{"id": 1, "name": "car"}], folder="second")
-    (source / "images/train/1.png").write_bytes(b"x")
-    with pytest.raises(UserError, match="none of the 1 pictures of train"):
-        prepare_coco(source)
-    assert list((tmp_path / "data").iterdir()) == []
+    assert caught.value.code == DATA
 
 
-@pytest.mark.parametrize("fault", [KeyboardInterrupt, OSError("disk full")])
-def test_an_interruption_leaves_the_old_set_and_nothing_half_done(
-    dogs: Path, prepare_coco: Prepare, monkeypatch: pytest.MonkeyPatch, fault: Any
-) -> None:
-    _, folder = prepare_coco(dogs)
-    before = _files(folder)
-
-    def fail(*_: object, **__: object) -> None:
-        raise fault
-
-    monkeypatch.setattr(module, "build_vocabulary", fail)
-    with pytest.raises(KeyboardInterrupt if fault is KeyboardInterrupt else OSError):
-        prepare_coco(dogs, exhaustive=False)
-    assert _files(folder) == before
-    assert [path.name for path in folder.parent.iterdir()] == ["set"]
-
-
-def test_what_a_killed_run_left_is_cleared_and_a_moved_set_put_back(tmp_path: Path) -> None:
-    dead = 2**22 + 12345  # beyond the largest process number
-    (tmp_path / f".set.partial-{dead}").mkdir()
-    (tmp_path / f".set.old-{dead}").mkdir()
-    (tmp_path / f".set.old-{dead}" / "report.json").write_text("old")
-    living = tmp_path / f".set.partial-{os.getppid()}"
-    living.mkdir()
-    with written_beside(tmp_path / "set") as partial:
-        assert (tmp_path / "set" / "report.json").read_text() == "old"
-        (partial / "report.json").write_text("new")
-    assert (tmp_path / "set" / "report.json").read_text() == "new"
-    assert sorted(path.name for path in tmp_path.iterdir()) == [living.name, "set"]
-
-
-def test_a_folder_of_other_things_is_not_replaced(dogs: Path, prepare_coco: Prepare, tmp_path: Path) -> None:
-    (tmp_path / "data/set").mkdir(parents=True)
-    (tmp_path / "data/set/diary.txt").write_text("dear diary")
-    with pytest.raises(UserError, match="is no prepared set"):
-        prepare_coco(dogs)
-    assert (tmp_path / "data/set/diary.txt").read_text() == "dear diary"
-
-
-def test_where_prepared_sets_lie(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("LANGHOPS_DATA", raising=False)
-    assert prepared_folder(None, "cars") == Path("data/cars")
-    monkeypatch.setenv("LANGHOPS_DATA", "/somewhere")
-    assert prepared_folder(None, "cars") == Path("/somewhere/cars")
-    assert prepared_folder(Path("x"), "cars") == Path("x/cars")
-    for name in ("", "..", "a/b", ".hidden", "/etc"):
-        with pytest.raises(UserError, match="cannot name a prepared set"):
-            prepared_folder(None, name)
+def test_a_prepared_set_can_be_prepared_from(dogs: Path, prepare_coco: Prepare) -> None:
+    """Edited or not, a prepared set is a source like any other; masks, names, ids and parents stay as they are."""
+    report, folder = prepare_coco(dogs)
+    one = json.loads((folder / "train.json").read_text())
+    folder.rename(folder.with_name("first"))
+    again, folder = prepare_coco(folder.with_name("first"), strict=True)
+    two = json.loads((folder / "train.json").read_text())
+    assert two["annotations"] == one["annotations"]
+    assert two["images"] == one["images"]
+    assert two["info"] == one["info"]
+    keys = ("id", "name", "parent_id", "part_name")
+    names = [[[row.get(key) for key in keys] for row in content["categories"]] for content in (one, two)]
+    assert names[0] == names[1]
+    assert again["fingerprint"] == report["fingerprint"]
+    assert again["splits"]["train"]["parents"] == {**report["splits"]["train"]["parents"], "stated": 2, "by_mask": 0}
 
 
 def _slice(source: Path, target: Path, pictures: int) -> dict[str, dict[str, Any]]:

@@ -15,6 +15,8 @@ from langhops_cli.data.index import PreparedDataset
 from langhops_cli.model.configuration import ModelConfig, PreprocessingConfig
 from langhops_cli.model.structures import DecoderOutput, KeptObjects, Output, PartQueries, Predictions
 
+from tests.handmade import write_index
+
 from .scenes import encode
 
 SIDE = 64
@@ -58,6 +60,7 @@ def make_set(root: Path, *, pictures: int = 3, exhaustive: bool = True, split: s
     content = {"info": info, "images": images, "annotations": annotations, "categories": CATEGORIES}
     (root / f"{split}.json").write_text(json.dumps(content))
     (root / "hierarchy.yaml").write_text(HIERARCHY)
+    write_index(root, split)
     return PreparedDataset(root, split)
 
 

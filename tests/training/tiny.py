@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from tests.handmade import write_index
+
 SIDE = 64
 TINY = {
     "preset": "mini",
@@ -68,6 +70,7 @@ def make_set(root: Path, *, pictures: int) -> None:
     content = {"info": info, "images": images, "annotations": annotations, "categories": categories}
     for split in ("train", "val"):
         (root / f"{split}.json").write_text(json.dumps(content), encoding="utf-8")
+        write_index(root, split)
     (root / "hierarchy.yaml").write_text("car: {wheel: }\ndog:\n", encoding="utf-8")
 
 
