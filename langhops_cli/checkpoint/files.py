@@ -26,9 +26,9 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
         usual = stat.S_IMODE(beside.stat().st_mode)
         write(beside)
         beside.chmod(usual)  # safetensors makes files that only their owner can read, which a shared run is not for
-        _flush(beside)
+        flush(beside)
         os.replace(beside, path)
-        _flush(path.parent)
+        flush(path.parent)
     finally:
         beside.unlink(missing_ok=True)
 
@@ -53,7 +53,8 @@ def whole_folder(folder: Path) -> Iterator[Path]:
         os.replace(beside, folder)
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
+    """Have a file or a folder written to the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -52,7 +52,6 @@ class MixedSet:
             if name in self.dataset.vocabulary.object_names:
                 raise UserError(f"'{name}' is an object of {self.dataset.name} and cannot be absent from it.")
 
-    @property
     def factors(self) -> np.ndarray | None:
         """How often each picture stands in an epoch on the average; None for once each."""
         if self.repeat_threshold is None:
@@ -70,7 +69,7 @@ class MixedSet:
 
     def _prepared(self, key: str) -> PreparedDataset:
         if isinstance(self.dataset, StreamedDataset):
-            raise UserError(f"{key} needs a prepared set, and {self.dataset.name} is streamed: leave one of the two.")
+            raise UserError(f"{key} needs a prepared set, and {self.dataset.name} is streamed: leave one of the two out.")
         return self.dataset
 
 
@@ -236,7 +235,7 @@ def training_loader(
         [len(item.dataset) for item in sets],
         [item.ratio for item in sets],
         groups=[item.dataset.groups if isinstance(item.dataset, StreamedDataset) else None for item in sets],
-        factors=[item.factors for item in sets],
+        factors=[item.factors() for item in sets],
         size_of=examples.sizes() if group_by_aspect else None,
         batch_size=batch_size,
         seed=seed,

@@ -15,9 +15,6 @@ LEAST_SHARE = 0.5
 PAIRS = 1 << 23
 """Parts and objects that are compared at once; a picture with very many of both would take all memory."""
 
-MOST_AT_ONCE = 1024
-"""Parts that are compared with all objects of a picture at once; more would take memory in proportion to both."""
-
 
 @dataclass
 class ParentCounts:
@@ -74,8 +71,7 @@ def _resolve(items: Sequence[InstanceRecord], counts: ParentCounts, drops: Drops
             counts.contradicted += item.parent is not None
             open_parts.append(item)
     if open_parts:
-        chunks = (open_parts[start : start + MOST_AT_ONCE] for start in range(0, len(open_parts), MOST_AT_ONCE))
-        holders = [holder for chunk in chunks for holder in _holders(chunk, objects)]
+        holders = _holders(open_parts, objects)
         for item, parent in zip(open_parts, holders, strict=True):
             if parent is not None:
                 counts.by_mask += 1

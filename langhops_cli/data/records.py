@@ -142,7 +142,7 @@ class Source:
 
     Args:
         kind: which reader made it, "coco-parts".
-        splits: at least one; the first gives the number of queries for each part.
+        splits: at least one; the first that shows a part gives its number of queries.
         tree: objects and parts by name as far as known beforehand, in the order of their class numbers; names that
             turn up later are put behind them.
         source_names: (object, part) -> the name in the source.

@@ -134,14 +134,16 @@ def build_vocabulary(tree: Tree, tallies: Iterable[SplitTally]) -> tuple[Vocabul
 
     Args:
         tree: all names of the source.
-        tallies: of the splits; the first one gives the counts.
+        tallies: of the splits; the first one that shows a part gives its count.
 
     Returns:
         The vocabulary, and the names left out because nothing was annotated with them.
     """
     tallies = list(tallies)
     used = set().union(*(tally.roles for tally in tallies))
-    counts = part_counts(tallies[0])
+    counts: dict[Role, int] = {}
+    for tally in tallies:
+        counts = part_counts(tally) | counts
     objects, unused = [], []
     for owner, parts in tree.items():
         kept = {part: above for part, above in parts.items() if (owner, part) in used}

@@ -1,9 +1,9 @@
 """Aspect grouping: pictures that need a like canvas come in one batch, and nothing else changes."""
 
-
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +84,7 @@ def test_ranks_are_disjoint_and_share_the_batches_of_one() -> None:
 
 def test_the_sequence_of_batches_does_not_run_from_wide_to_tall() -> None:
     shapes = [_size_of(batch[0]) for batch in _sampler()]
-    assert sum(one != two for one, two in itertools.pairwise(shapes)) > 30
+    assert sum(one != two for one, two in pairwise(shapes)) > 30
 
 
 @pytest.mark.parametrize(("lengths", "batch_size", "window"), [([10_000], 4, WINDOW), ([12], 4, 3), ([3], 4, 1)])

@@ -1,8 +1,8 @@
 """Repeat-factor sampling: pictures of seldom names are drawn more often, in the expected number exactly."""
 
-
 import json
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +98,7 @@ def test_a_picture_stands_in_an_epoch_as_often_as_its_factor_rounded_up_or_down(
     starts = np.append(0, np.cumsum(_lengths(epochs, 50)))
     assert set(np.diff(starts)) == {12, 13}  # the factors add up to 12.06
     seen = []
-    for first, end in itertools.pairwise(starts):
+    for first, end in pairwise(starts):
         seen.append(_counts(epochs, range(first, end), len(FACTORS)))
         assert ((seen[-1] >= np.floor(FACTORS)) & (seen[-1] <= np.ceil(FACTORS))).all()
     assert len({tuple(row) for row in seen}) > 1
@@ -131,7 +131,7 @@ def test_the_copies_of_a_picture_do_not_stand_together() -> None:
     epochs = RepeatedEpochs(np.full(200, 2.0), (0, 1))
     order = [epochs.picture(turn) for turn in range(400)]
     assert Counter(order) == dict.fromkeys(range(200), 2)
-    assert sum(one == two for one, two in itertools.pairwise(order)) < 10
+    assert sum(one == two for one, two in pairwise(order)) < 10
 
 
 def _sampler(**options: Any) -> MixtureSampler:
