@@ -134,7 +134,8 @@ def test_the_bounds_of_torch_keep_pip_off_a_larger_build(repository):
 
 def test_every_library_that_is_imported_is_a_declared_dependency(repository):
     project = tomllib.loads((repository / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    declared = {re.split(r"[<>=\[ ]", name)[0].replace("-", "_") for name in project["dependencies"]}
+    extras = [name for names in project["optional-dependencies"].values() for name in names]
+    declared = {re.split(r"[<>=\[ ]", name)[0].replace("-", "_") for name in [*project["dependencies"], *extras]}
     imported = set()
     for path in (repository / "langhops_cli").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):

@@ -20,10 +20,22 @@ from langhops_cli.cli.export import export
 from langhops_cli.cli.hierarchy import hierarchy
 from langhops_cli.cli.predict import predict
 from langhops_cli.cli.prepare import prepare
+from langhops_cli.cli.recipe import recipe
 from langhops_cli.cli.train import train_stage1, train_stage2
 from langhops_cli.errors import DATA, UserError
 
-ORDER = ("prepare", "train-stage1", "train-stage2", "eval", "predict", "hierarchy", "convert", "export", "doctor")
+ORDER = (
+    "prepare",
+    "train-stage1",
+    "train-stage2",
+    "eval",
+    "predict",
+    "hierarchy",
+    "recipe",
+    "convert",
+    "export",
+    "doctor",
+)
 """The subcommands as the help lists them: in the order in which they are used."""
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
@@ -88,6 +100,7 @@ app.command("train-stage2")(train_stage2)
 app.command("eval")(evaluate)
 app.command("predict")(predict)
 app.add_typer(hierarchy, name="hierarchy")
+app.add_typer(recipe, name="recipe")
 app.command("convert")(convert)
 app.command("export")(export)
 app.command("doctor")(doctor)

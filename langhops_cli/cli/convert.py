@@ -89,7 +89,7 @@ def convert(
 def _prompt(path: Path | None) -> dict[str, Any]:
     if path is None:
         return {}
-    from langhops_cli.training.recipe import read_yaml
+    from langhops_cli.training.recipe_files import read_yaml
 
     tree = read_yaml(path)
     if not isinstance(tree, dict) or not tree or tree.keys() - {"prompt", "segment"}:
@@ -99,7 +99,7 @@ def _prompt(path: Path | None) -> dict[str, Any]:
 
 def _changed(config: ModelConfig, overrides: list[str], prompt: dict[str, Any]) -> ModelConfig:
     from langhops_cli.checkpoint.folder import check_config
-    from langhops_cli.training.recipe import set_key
+    from langhops_cli.training.recipe_files import set_key
 
     tree = {"model": config.to_dict()}
     tree["model"]["refiner"] |= prompt

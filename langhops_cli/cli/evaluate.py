@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,6 +16,7 @@ from langhops_cli.errors import DATA, UserError
 
 if TYPE_CHECKING:
     from langhops_cli.data.index import PreparedDataset
+    from langhops_cli.evaluation.attention import AttentionReport
     from langhops_cli.evaluation.report import Report
 
 DEFAULT_OUT = Path("evaluation")
@@ -39,17 +41,23 @@ def evaluate(
     max_objects: Annotated[int, Option(min=1, help="Objects of a picture that are scored.")] = 20,
     max_parts: Annotated[int, Option(min=1, help="Parts of a picture that are scored.")] = 100,
     per_name: Annotated[bool, Option("--per-name", help="Print the figures of every name too.")] = False,
+    attention: Annotated[
+        bool, Option("--attention", help="Measure too how much of the queries' attention falls on their own object.")
+    ] = False,
     as_json: Annotated[bool, Option("--json", help="Print the report as JSON instead of as a table.")] = False,
     device: Annotated[str, Option(help="auto, cpu or cuda.")] = "auto",
 ) -> None:
     """Measure mask and box AP of objects, parts and both, as COCO does.
 
-    Writes report.json, and predictions.json, from which --predictions scores again without a model.
+    Writes report.json, and predictions.json, from which --predictions scores again without a model; with --attention
+    also attention.json.
 
     Example: langhops eval runs/stage2 --data shapes --per-name
     """
     if predictions is not None and run is not None:
         raise UserError(f"give a model ({run}) or --predictions {predictions}, not both")
+    if predictions is not None and attention:
+        raise UserError(f"--attention looks into a model, and --predictions {predictions} goes without: leave one out")
     folder = folder or DEFAULT_OUT / f"{data}-{split}"
     _check_out(folder)
     if predictions is not None and not predictions.is_file():
@@ -59,17 +67,30 @@ def evaluate(
 
     dataset = PreparedDataset(prepared_folder(data_root, data), split)
     pictures = range(min(limit or len(dataset), len(dataset)))
+    looked = None
     if predictions is not None:
         from langhops_cli.evaluation.runner import evaluate_file
 
         report = evaluate_file(predictions, dataset, pictures=pictures, command=_command())
     else:
-        report = _run_model(run, dataset, pictures, device=device, max_objects=max_objects, max_parts=max_parts)
+        report, looked = _run_model(
+            run,
+            dataset,
+            pictures,
+            device=device,
+            max_objects=max_objects,
+            max_parts=max_parts,
+            attention=attention,
+        )
     written = report.save(folder, with_predictions=predictions is None)
+    if looked is not None:
+        written.append(looked.save(folder))
     if as_json:
-        print_json(report.to_dict())
+        print_json(report.to_dict() | ({} if looked is None else {"attention": looked.to_dict()}))
     else:
         report.print(out, per_name=per_name)
+        if looked is not None:
+            out.print(looked.line(), markup=False, soft_wrap=True)
     note("written: " + ", ".join(map(str, written)))
 
 
@@ -81,28 +102,44 @@ def _run_model(
     device: str,
     max_objects: int,
     max_parts: int,
-) -> Report:
+    attention: bool,
+) -> tuple[Report, AttentionReport | None]:
     from langhops_cli.evaluation.runner import evaluate_model
     from langhops_cli.prediction.predictor import Predictor
 
     predictor = Predictor.from_pretrained(run, device=device)
     if dataset.vocabulary.part_classes and not predictor.finds_parts:
         note("this model was trained on objects only: parts are not looked for and count as missed")
-    return evaluate_model(
+    name = "embedded" if run is None else str(run)
+    report = evaluate_model(
         predictor.model,
         dataset,
         config=predictor.config,
         pictures=pictures,
         max_objects=max_objects,
         max_parts=max_parts,
-        model_name="embedded" if run is None else str(run),
+        model_name=name,
         command=_command(),
-        watch=_watch,
+        watch=partial(_watch, label="eval"),
     )
+    if not attention:
+        return report, None
+    from langhops_cli.evaluation.attention import measure_attention
+
+    looked = measure_attention(
+        predictor.model,
+        dataset,
+        config=predictor.config,
+        pictures=pictures,
+        model_name=name,
+        command=_command(),
+        watch=partial(_watch, label="attention"),
+    )
+    return report, looked
 
 
-def _watch(places: Iterable[int], total: int) -> Iterable[int]:
-    return progress(places, label="eval", total=total)
+def _watch(places: Iterable[int], total: int, *, label: str) -> Iterable[int]:
+    return progress(places, label=label, total=total)
 
 
 def _command() -> str:

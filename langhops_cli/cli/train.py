@@ -1,14 +1,26 @@
-"""`langhops train-stage1` and `langhops train-stage2`: train from a recipe."""
+"""`langhops train-stage1` and `langhops train-stage2`: train from a recipe, on as many processes as are asked for."""
 
 from __future__ import annotations
 
 import os
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-from typer import Argument, Option
+from rich.text import Text
+from typer import Argument, Exit, Option
 
-from langhops_cli.errors import UserError
+from langhops_cli.cli.console import note, out, print_error, print_json, say
+from langhops_cli.errors import ENVIRONMENT, USAGE, UserError
+
+if TYPE_CHECKING:
+    from langhops_cli.training.launch import Launch
+    from langhops_cli.training.preflight import Check
+    from langhops_cli.training.recipe import Recipe
 
 RecipeArgument = Annotated[str, Argument(help="A recipe file, or the name of one that comes with langhops.")]
 OverridesArgument = Annotated[list[str] | None, Argument(help="Changes to it: section.key=value ...")]
@@ -18,6 +30,55 @@ OutOption = Annotated[
 RootOption = Annotated[
     Path | None, Option("--data-root", help="Folder of the prepared sets; $LANGHOPS_DATA or ./data when left out.")
 ]
+GpusOption = Annotated[
+    int | None,
+    Option(
+        "--gpus",
+        min=1,
+        help="Processes on each machine, one a GPU, or on the CPU where there is none; 1 when left out.",
+    ),
+]
+NodesOption = Annotated[
+    int | None,
+    Option(
+        "--nodes",
+        min=1,
+        help="Machines. Run the same command on each with MASTER_ADDR=FIRST_HOST and NODE_RANK=0, 1, ... set, or give "
+        "--hostfile. Under srun, torchrun or deepspeed leave it out: they have started the processes.",
+    ),
+]
+HostfileOption = Annotated[
+    Path | None,
+    Option("--hostfile", help="Machines to start it on by ssh (DeepSpeed's runner, pdsh): 'worker-0 slots=8' a line."),
+]
+DryOption = Annotated[bool, Option("--dry-run", help="Check all that it needs, say what it will take, and stop.")]
+JsonOption = Annotated[bool, Option("--json", help="Print what --dry-run finds as JSON.")]
+TICKS = {"ok": ("✓", "green"), "no": ("✗", "bold red"), "note": ("•", "yellow")}
+
+
+@dataclass(frozen=True)
+class _Wish:
+    """What the command line says."""
+
+    command: str
+    recipe: str
+    overrides: Sequence[str]
+    out: Path | None
+    init: Path | None
+    data_root: Path | None
+    gpus: int | None
+    nodes: int | None
+    hostfile: Path | None
+    dry_run: bool
+    as_json: bool
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Folder of the run, and of the prepared sets."""
+
+    folder: Path
+    data_root: Path
 
 
 def train_stage1(
@@ -26,14 +87,21 @@ def train_stage1(
     out: OutOption = None,
     init: Annotated[Path | None, Option("--init", help="A checkpoint to start from: a folder or Hub id.")] = None,
     data_root: RootOption = None,
+    gpus: GpusOption = None,
+    nodes: NodesOption = None,
+    hostfile: HostfileOption = None,
+    dry_run: DryOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Train a model to segment objects.
 
-    The same command again goes on with a run that was stopped.
+    The same command again goes on with a run that was stopped, on as many processes as it has then.
 
     Example: langhops train-stage1 mini_stage1 --out runs/stage1 schedule.steps=2000
     """
-    _train("objects", recipe, overrides or [], out=out, init=init, data_root=data_root)
+    _train(
+        _Wish("train-stage1", recipe, overrides or [], out, init, data_root, gpus, nodes, hostfile, dry_run, as_json)
+    )
 
 
 def train_stage2(
@@ -42,35 +110,187 @@ def train_stage2(
     out: OutOption = None,
     init: Annotated[Path | None, Option("--init", help="The run of stage 1, or another checkpoint.")] = None,
     data_root: RootOption = None,
+    gpus: GpusOption = None,
+    nodes: NodesOption = None,
+    hostfile: HostfileOption = None,
+    dry_run: DryOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Train a model to segment objects and their parts, from a checkpoint of stage 1.
 
-    The same command again goes on with a run that was stopped.
+    The same command again goes on with a run that was stopped, on as many processes as it has then.
 
-    Example: langhops train-stage2 mini_stage2 --init runs/stage1 --out runs/stage2
+    Example: langhops train-stage2 mini_stage2 --init runs/stage1 --out runs/stage2 --gpus 4
     """
-    _train("parts", recipe, overrides or [], out=out, init=init, data_root=data_root)
+    _train(
+        _Wish("train-stage2", recipe, overrides or [], out, init, data_root, gpus, nodes, hostfile, dry_run, as_json)
+    )
 
 
-def _train(
-    level: str, recipe: str, overrides: list[str], *, out: Path | None, init: Path | None, data_root: Path | None
-) -> None:
+def _train(wish: _Wish) -> None:
+    from langhops_cli.training.children import is_child, reporting
+
+    if wish.as_json and not wish.dry_run:
+        raise UserError("--json is for what --dry-run finds: give both, or neither", code=USAGE)
+    with reporting():
+        with _once_a_machine():
+            path, recipe = _read_recipe(wish)
+            from langhops_cli.training.distributed import is_first, join_processes, prepare_environment, together
+            from langhops_cli.training.needs import RUNS, data_root
+
+            prepare_environment()
+            place = _Place(wish.out or RUNS / path.stem, data_root(recipe, wish.data_root))
+            launch = _plan(wish, place)
+        if launch.kind == "joined":
+            os.environ.update(launch.env)
+            join_processes(hang_minutes=recipe.distributed.hang_minutes)
+        init, checks = together(lambda: _look(recipe, place, launch, skip=is_child()))
+        if wish.dry_run:
+            raise Exit(_print_checks(checks, launch, silent=not is_first(), as_json=wish.as_json))
+        together(lambda: _refuse(checks, silent=not is_first()))
+        _start(recipe, place, launch, init)
+
+
+def _read_recipe(wish: _Wish) -> tuple[Path, Recipe]:
+    """The recipe, if it is one of the command's stage; a mistake in it is told before torch is loaded."""
     from langhops_cli.training.recipe import find_recipe, load_recipe
 
-    path = find_recipe(recipe)
-    settings = load_recipe(path, overrides)
-    if settings.stage.level != level:
-        command = {"objects": "train-stage1", "parts": "train-stage2"}[settings.stage.level]
-        raise UserError(f"{path} has stage.level {settings.stage.level}; use langhops {command} with it")
-    if init is not None:
-        settings.stage.init = str(init)
-    root = data_root or Path(settings.data.root or os.environ.get("LANGHOPS_DATA", "data"))
+    path = find_recipe(wish.recipe)
+    recipe = load_recipe(path, wish.overrides)
+    command = {"objects": "train-stage1", "parts": "train-stage2"}[recipe.stage.level]
+    if wish.command != command:
+        raise UserError(f"{path} has stage.level {recipe.stage.level}; use langhops {command} with it")
+    if wish.init is not None:
+        recipe.stage.init = str(wish.init)
+    return path, recipe
 
-    from langhops_cli.training.distributed import prepare_environment
 
-    prepare_environment()
-    from langhops_cli.checkpoint.hub import find_checkpoint
+@contextmanager
+def _once_a_machine() -> Iterator[None]:
+    """What is wrong for one process of a machine is wrong for all of them; only its first one says so."""
+    try:
+        yield
+    except UserError as error:
+        if os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID", "0")) == "0":
+            raise
+        raise SystemExit(error.code) from None
+
+
+def _plan(wish: _Wish, place: _Place) -> Launch:
+    import torch
+
+    from langhops_cli.checkpoint.hardware import count_cores
+    from langhops_cli.training.launch import plan
+
+    arguments = [wish.command, wish.recipe, *wish.overrides, "--out", str(place.folder)]
+    arguments += ["--data-root", str(place.data_root.absolute())]
+    arguments += [] if wish.init is None else ["--init", str(wish.init)]
+    arguments += ["--debug"] if "--debug" in sys.argv else []
+    return plan(
+        os.environ,
+        gpus=wish.gpus,
+        nodes=wish.nodes,
+        hostfile=wish.hostfile,
+        seen_gpus=torch.cuda.device_count(),
+        cores=count_cores(),
+        arguments=arguments,
+    )
+
+
+def _look(recipe: Recipe, place: _Place, launch: Launch, *, skip: bool) -> tuple[Path | None, list[Check]]:
+    """Find the checkpoint to start from and check all that is needed, unless this process's parent has.
+
+    Raises:
+        UserError: the model cannot be made as the recipe says.
+    """
+    from langhops_cli.training.needs import find_start
+
+    init, problem = None, None
+    try:
+        init = find_start(recipe.stage)
+    except UserError as error:
+        problem = error
+    if skip:
+        return init, []
+    from langhops_cli.training.preflight import check
+    from langhops_cli.training.setup import model_config
+
+    try:
+        config = model_config(recipe, init)
+    except UserError as error:
+        raise problem or error from None
+    return init, check(
+        recipe,
+        config=config,
+        folder=place.folder,
+        data_root=place.data_root,
+        init=init,
+        problem=problem,
+        processes=launch.processes,
+        local=launch.local,
+    )
+
+
+def _refuse(checks: Sequence[Check], *, silent: bool) -> None:
+    """Say in a line what was checked.
+
+    Raises:
+        UserError: checks fail; the message tells of all that do.
+    """
+    failed = [item for item in checks if item.state == "no"]
+    if len(failed) == 1:
+        raise UserError(failed[0].text, code=failed[0].code)
+    if failed:
+        lines = "".join(f"\n  {item.title}: {item.text}" for item in failed)
+        raise UserError(f"{len(failed)} of {len(checks)} checks fail{lines}", code=failed[0].code)
+    told = [item.text for item in checks if item.title in ("data", "memory")]
+    if told and not silent:
+        note(f"checked: {'; '.join(told)}")
+
+
+def _print_checks(checks: Sequence[Check], launch: Launch, *, silent: bool, as_json: bool) -> int:
+    """Print what was found, and return the exit code."""
+    failed = [item for item in checks if item.state == "no"]
+    code = failed[0].code if failed else 0
+    if silent:
+        return code
+    if as_json:
+        print_json({"fine": not failed, "processes": launch.processes, "checks": [asdict(item) for item in checks]})
+        return code
+    wide = out.encoding.lower().startswith("utf")
+    for item in checks:
+        tick, style = TICKS[item.state]
+        mark = tick if wide else f"{item.state:<4}"
+        out.print(Text.assemble(f"{item.number:>2} ", (mark, style), f" {item.title:<11}  {item.text}"), soft_wrap=True)
+        for line in item.details:
+            say(f"{'':{17 + len(mark)}}{line}")
+    if launch.note is not None:
+        say(launch.note)
+    few = f"{len(failed)} of {len(checks)} checks fail" if failed else "all is fine: leave --dry-run out to start"
+    say(few)
+    return code
+
+
+def _start(recipe: Recipe, place: _Place, launch: Launch, init: Path | None) -> None:
+    """Train in this process, or have others do so."""
+    if launch.note is not None:
+        note(launch.note)
+    if launch.kind == "children":
+        from langhops_cli.training.children import run_children
+
+        if code := run_children(launch):
+            print_error("stopped before it could save; the same command goes on from the last save, if there is one")
+            raise Exit(code)
+        return
+    if launch.kind == "runner":
+        if shutil.which("pdsh") is None:
+            raise UserError(
+                "--hostfile starts processes by pdsh, which is not installed: install it (apt install pdsh), or run "
+                "the same command on every machine with --nodes",
+                code=ENVIRONMENT,
+            )
+        sys.stdout.flush()
+        os.execve(launch.command[0], launch.command, {**os.environ, **launch.env})
     from langhops_cli.training.loop import train
 
-    start = None if settings.stage.init is None else find_checkpoint(settings.stage.init)
-    train(settings, folder=out or Path("runs") / path.stem, data_root=root, init=start)
+    train(recipe, folder=place.folder, data_root=place.data_root, init=init)

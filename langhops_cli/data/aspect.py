@@ -8,8 +8,8 @@ import numpy as np
 
 from langhops_cli.data.canvas import CANVAS_STEP
 
-WINDOW = 64
-"""Batches among which pictures are exchanged, at most."""
+STEPS, PICTURES = 64, 4096
+"""Steps among which pictures are exchanged, at most, and pictures that they have, as looking at each takes time."""
 
 
 def arrange(sizes: Sequence[tuple[int, int]], *, batch_size: int, generator: np.random.Generator) -> np.ndarray:
@@ -21,7 +21,7 @@ def arrange(sizes: Sequence[tuple[int, int]], *, batch_size: int, generator: np.
         generator: decides the order of the batches, and which of the pictures with one canvas go together.
 
     Returns:
-        Places in `sizes`, a batch a row, (batches, batch_size).
+        Places in `sizes`, a batch a row, those of one canvas next to each other, (batches, batch_size).
     """
     shuffled = generator.permutation(len(sizes))
     canvases = -(-np.asarray(sizes)[shuffled] // CANVAS_STEP)

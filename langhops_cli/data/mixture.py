@@ -69,7 +69,9 @@ class MixedSet:
 
     def _prepared(self, key: str) -> PreparedDataset:
         if isinstance(self.dataset, StreamedDataset):
-            raise UserError(f"{key} needs a prepared set, and {self.dataset.name} is streamed: leave one of the two out.")
+            raise UserError(
+                f"{key} needs a prepared set, and {self.dataset.name} is streamed: leave one of the two out."
+            )
         return self.dataset
 
 

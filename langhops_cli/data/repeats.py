@@ -27,23 +27,22 @@ def repeat_factors(dataset: PreparedDataset, threshold: float) -> np.ndarray:
     Returns:
         (len(dataset),), float64, 1 or more.
 
-    Source: LVIS, arXiv 1908.03195, section 4.1; for t = 0.001 there.
+    Source: LVIS, arXiv 1908.03195, where the threshold is 0.001.
     """
+    import pyarrow as pa
     import pyarrow.compute as pc
 
     column = dataset.column("category")
+    names = pa.array(sorted(dataset.known_categories))
+    places = pc.fill_null(pc.index_in(pc.list_flatten(column), value_set=names), -1).to_numpy()
+    counted = (places >= 0) & ~pc.list_flatten(dataset.column("crowd")).to_numpy()
     pictures = np.repeat(np.arange(len(dataset)), pc.list_value_length(column).to_numpy())
-    categories = pc.list_flatten(column).to_numpy()
-    crowd = pc.list_flatten(dataset.column("crowd")).to_numpy()
-    counted = np.isin(categories, list(dataset.known_categories)) & ~crowd
-    factors = np.ones(len(dataset))
-    if not counted.any():
-        return factors
-    names, places = np.unique(categories[counted], return_inverse=True)
-    shown = np.unique(pictures[counted] * len(names) + places)  # a name counts once a picture
+    shown = np.sort(pictures[counted] * len(names) + places[counted])
+    shown = shown[np.diff(shown, prepend=-1) > 0]  # a name counts once a picture
     pictures, places = np.divmod(shown, len(names))
-    shares = np.bincount(places) / len(dataset)
-    np.maximum.at(factors, pictures, np.sqrt(threshold / shares)[places])
+    shares = np.bincount(places, minlength=len(names)) / len(dataset)
+    factors = np.ones(len(dataset))
+    np.maximum.at(factors, pictures, np.sqrt(threshold / shares[places]))
     return factors
 
 

@@ -13,7 +13,7 @@ from functools import lru_cache
 import numpy as np
 from torch.utils.data import Sampler
 
-from langhops_cli.data.aspect import WINDOW, arrange
+from langhops_cli.data.aspect import PICTURES, STEPS, arrange
 from langhops_cli.data.repeats import RepeatedEpochs
 from langhops_cli.errors import UserError
 
@@ -44,9 +44,9 @@ class MixtureSampler(Sampler[list[Draw]]):
     lanes, where the pictures cannot be shared out evenly. In a mixture with a streamed set each lane has rounds of its
     own, and the draws of all sets depend on the number of lanes.
 
-    Where the sizes of pictures are told, up to `WINDOW` batches, counted over steps and ranks and no more than the
-    shortest epoch of a set fills, exchange their draws, so that pictures of one size come together: the same draws
-    are made, some of them earlier or later.
+    Where the sizes of pictures are told, up to `STEPS` steps, no more than the shortest epoch of a set fills, exchange
+    their draws, so that pictures of one size come together: the same draws are made, some of them earlier or later.
+    All ranks have one size in a step, as each of them waits for the slowest.
 
     Args:
         lengths: number of pictures of each set.
@@ -105,7 +105,7 @@ class MixtureSampler(Sampler[list[Draw]]):
         repeated = enumerate(factors or [])
         self._repeats = {at: RepeatedEpochs(item, (seed, 1 + at)) for at, item in repeated if item is not None}
         epochs = (length * sum(self.quotas) // quota for length, quota in zip(lengths, self.quotas, strict=True))
-        self._window = max(1, min(WINDOW, min(epochs) // batch_size))
+        self._window = max(1, min(STEPS, min(PICTURES, *epochs) // (batch_size * world_size)))
         self._exchanged = lru_cache(maxsize=2)(self._exchange)
         self._shuffled = lru_cache(maxsize=(4 * len(lengths) + 8) * self.workers)(self._permute)
         self._ordered = lru_cache(maxsize=2 * len(lengths))(self._order)
@@ -123,11 +123,11 @@ class MixtureSampler(Sampler[list[Draw]]):
 
     def batch(self, step: int) -> list[Draw]:
         """The draws of one step of this rank."""
-        number = step * self.world_size + self.rank
+        own = slice(self.rank * self.batch_size, (self.rank + 1) * self.batch_size)
         if self.size_of is not None:
-            window, place = divmod(number, self._window)
-            return self._exchanged(window)[place]
-        return self._slots(number, 1)
+            window, place = divmod(step, self._window)
+            return self._exchanged(window)[place][own]
+        return [self.draw(slot) for slot in self._slots(step, 1)[own]]
 
     def draw(self, slot: int) -> Draw:
         """The draw of one slot of the whole training."""
@@ -146,18 +146,19 @@ class MixtureSampler(Sampler[list[Draw]]):
         index = int(self._shuffled(self.lengths[dataset], 1 + dataset, epoch)[position])
         return Draw(dataset, index, slot)
 
-    def _slots(self, number: int, batches: int) -> list[Draw]:
-        """The draws of some batches, counted over steps and ranks, from one on."""
-        first = number * self.batch_size
-        return [self.draw(slot) for slot in range(first, first + batches * self.batch_size)]
+    def _slots(self, step: int, steps: int) -> range:
+        """The slots of some steps, of all ranks."""
+        pictures = self.batch_size * self.world_size
+        return range(step * pictures, (step + steps) * pictures)
 
     def _exchange(self, window: int) -> list[list[Draw]]:
-        """The batches of a window, with pictures of one size put together."""
+        """The draws of all ranks in each step of a window, with pictures of one size put together."""
         assert self.size_of is not None
-        draws = self._slots(window * self._window, self._window)
+        draws = [self.draw(slot) for slot in self._slots(window * self._window, self._window)]
         generator = np.random.default_rng([self.seed, 1 + len(self.lengths), window])
-        places = arrange([self.size_of(draw) for draw in draws], batch_size=self.batch_size, generator=generator)
-        return [[draws[place] for place in batch] for batch in places.tolist()]
+        sizes = [self.size_of(draw) for draw in draws]
+        places = arrange(sizes, batch_size=self.batch_size * self.world_size, generator=generator)
+        return [[draws[place] for place in step] for step in places.tolist()]
 
     def _lane(self, slot: int) -> tuple[int, int]:
         """Which lane a slot belongs to, and how many of the lane's slots come before it."""

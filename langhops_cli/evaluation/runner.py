@@ -199,19 +199,23 @@ def _report(
     chosen = range(len(dataset)) if pictures is None else pictures
     image_ids = [dataset.image_ids[place] for place in chosen]
     figures = score(dataset.annotation_file, results, image_ids=image_ids)
-    card = DatasetCard(
+    return Report(
+        figures=figures,
+        dataset=dataset_card(dataset, chosen),
+        model=model_name,
+        settings={"max_detections": list(MAX_DETECTIONS), **settings},
+        predictions=() if isinstance(results, Path) else results,
+        command=command,
+    )
+
+
+def dataset_card(dataset: PreparedDataset, pictures: Sequence[int]) -> DatasetCard:
+    """What a report says of the set it was made on, and of the places of the pictures that were used."""
+    return DatasetCard(
         name=dataset.annotation_file.parent.name,
         split=dataset.annotation_file.stem,
         annotations=str(dataset.annotation_file),
         fingerprint=dataset.fingerprint,
         pictures=len(dataset),
-        scored=len(set(image_ids)),
-    )
-    return Report(
-        figures=figures,
-        dataset=card,
-        model=model_name,
-        settings={"max_detections": list(MAX_DETECTIONS), **settings},
-        predictions=() if isinstance(results, Path) else results,
-        command=command,
+        scored=len(set(pictures)),
     )

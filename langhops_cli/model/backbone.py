@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +27,10 @@ class Backbone(nn.Module):
         self.channels = tuple(channels)
         self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(3, 1, 1), persistent=False)
         self.register_buffer("pixel_std", torch.tensor(pixel_std).view(3, 1, 1), persistent=False)
+
+    def train(self, mode: bool = True) -> Self:
+        """Switch the mode; a frozen backbone stays in evaluation mode, as drop path would only blur what it sees."""
+        return super().train(mode and any(parameter.requires_grad for parameter in self.parameters()))
 
     def normalise(self, pixels: Tensor, valid: Tensor | None = None) -> Tensor:
         """Bring pixels to the scale the weights expect; padding becomes zero.

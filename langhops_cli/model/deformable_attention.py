@@ -60,19 +60,9 @@ class DeformableAttention(nn.Module):
         Returns:
             (B, Q, d)
         """
-        batch, num_queries, _ = queries.shape
         values = self.value_proj(memory) * valid.unsqueeze(-1)
         values = values.unflatten(-1, (self.heads, -1))
-        split = (batch, num_queries, self.heads, self.levels, self.points)
-        offsets = self.sampling_offsets(queries).view(*split, 2)
-        weights = self.attention_weights(queries).view(*split[:3], -1).softmax(-1).view(split)
-        if reference.shape[-1] == 2:
-            cells = queries.new_tensor([[width, height] for height, width in shapes])
-            places = reference[:, :, None, None, None] + offsets / cells[:, None]
-        else:
-            # offsets in units of half a box, shared among the points
-            centre, size = reference[:, :, None, None, None].split(2, dim=-1)
-            places = centre + offsets / self.points * size * 0.5
+        places, weights = self.sample(queries, reference, shapes)
 
         # one grid a level with the heads in the batch; grid_sample wants -1..1
         grids = (2 * places - 1).permute(3, 0, 2, 1, 4, 5).flatten(1, 2)
@@ -83,6 +73,25 @@ class DeformableAttention(nn.Module):
             maps = level.permute(0, 2, 3, 1).flatten(0, 1).unflatten(-1, shape)
             read = F.grid_sample(maps, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
             total = total + (read * share).sum(-1)  # (B h, d / h, Q), summed over the points
-        heads = total.unflatten(0, (batch, self.heads)).flatten(1, 2)
+        heads = total.unflatten(0, (len(queries), self.heads)).flatten(1, 2)
         output: Tensor = self.output_proj(heads.transpose(1, 2))
         return output
+
+    def sample(self, queries: Tensor, reference: Tensor, shapes: Shapes) -> tuple[Tensor, Tensor]:
+        """Where the queries read, and how much each place counts; arguments as for `forward`.
+
+        Returns:
+            (x, y) as shares of the canvas, (B, Q, heads, levels, points, 2), and the weights without the last axis,
+            which add up to 1 for each head.
+        """
+        split = (*queries.shape[:2], self.heads, self.levels, self.points)
+        offsets = self.sampling_offsets(queries).view(*split, 2)
+        weights = self.attention_weights(queries).view(*split[:3], -1).softmax(-1).view(split)
+        if reference.shape[-1] == 2:
+            cells = queries.new_tensor([[width, height] for height, width in shapes])
+            places = reference[:, :, None, None, None] + offsets / cells[:, None]
+        else:
+            # offsets in units of half a box, shared among the points
+            centre, size = reference[:, :, None, None, None].split(2, dim=-1)
+            places = centre + offsets / self.points * size * 0.5
+        return places, weights

@@ -147,7 +147,7 @@ class LanguageRefiner(nn.Module):
         image = self._image_tokens(image_map, image_valid, extent, mllm_pixels)
         before, after = self._embed(self.before_ids, batch), self._embed(self.after_ids, batch)
         prefix = torch.cat([before, image.to(before.dtype), after], dim=1)
-        length = prefix.shape[1] + num_queries + num_objects * (self.start.width + self.end.width)
+        length = self._length(prefix.shape[1], num_queries, num_objects)
         self._check_length(length, prefix.shape[1], num_queries, num_objects)
         rows, valid, positions = self._layout(queries, num_objects, prefix.shape[1], length)
         delimiters = (self._embed(side.ids.flatten(), batch) for side in (self.start, self.end))
@@ -192,6 +192,15 @@ class LanguageRefiner(nn.Module):
             return None
         text = len(self.before_ids) + len(self.after_ids) + num_objects * (self.start.width + self.end.width)
         return limit - text - image_tokens
+
+    def query_positions(self, queries: PartQueries, *, num_objects: int, image_tokens: int) -> Tensor:
+        """Where each part query stands in the sequence, (B, M); the image tokens stand behind `before_ids`."""
+        prefix = len(self.before_ids) + image_tokens + len(self.after_ids)
+        length = self._length(prefix, queries.valid.shape[1], num_objects)
+        return self._layout(queries, num_objects, prefix, length)[2]
+
+    def _length(self, prefix: int, num_queries: int, num_objects: int) -> int:
+        return prefix + num_queries + num_objects * (self.start.width + self.end.width)
 
     def _layout(
         self, queries: PartQueries, num_objects: int, prefix: int, length: int

@@ -54,14 +54,15 @@ def comparison_sheet(comparisons: Sequence[Comparison], *, title: str) -> Image.
     blocks = [_block(item, names) for item in comparisons]
     width, height = max(block.width for block in blocks), max(block.height for block in blocks)
     columns = min(len(blocks), max(1, round(math.sqrt(_SHAPE * len(blocks) * height / width))))
-    rows = -(-len(blocks) // columns)
+    rows = [blocks[begin : begin + columns] for begin in range(0, len(blocks), columns)]
+    heights = [max(block.height for block in row) + _EDGE for row in rows]
     top = _EDGE + _line_height(_LARGE) + _EDGE
-    size = (columns * (width + _EDGE) + _EDGE, top + rows * (height + _EDGE))
-    sheet = Image.new("RGB", size, "white")
-    _write(sheet, title, (_EDGE, _EDGE), size=_LARGE, colour=_INK, most=size[0] - 2 * _EDGE)
-    for place, block in enumerate(blocks):
-        row, column = divmod(place, columns)
-        sheet.paste(block, (_EDGE + column * (width + _EDGE), top + row * (height + _EDGE)))
+    sheet = Image.new("RGB", (columns * (width + _EDGE) + _EDGE, top + sum(heights)), "white")
+    _write(sheet, title, (_EDGE, _EDGE), size=_LARGE, colour=_INK, most=sheet.width - 2 * _EDGE)
+    for row, high in zip(rows, heights, strict=True):
+        for column, block in enumerate(row):
+            sheet.paste(block, (_EDGE + column * (width + _EDGE), top))
+        top += high
     return sheet
 
 
@@ -75,7 +76,7 @@ def _block(item: Comparison, names: Sequence[str]) -> Image.Image:
     block = Image.new("RGB", (2 * left.width + _GAP, line + left.height), "white")
     count = len(item.found)
     found = f"found: {count}" if count else "found: nothing"
-    for place, picture, text in ((0, left, f"{item.caption}  annotated"), (left.width + _GAP, right, found)):
+    for place, picture, text in ((0, left, f"{item.caption}: annotated"), (left.width + _GAP, right, found)):
         _write(block, text, (place, 0), size=_SMALL, colour=_GREY, most=left.width)
         block.paste(picture, (place, line))
     return block
@@ -85,9 +86,7 @@ def _line_height(size: int) -> int:
     return round(size * 1.5)
 
 
-def _write(
-    image: Image.Image, text: str, at: tuple[int, int], *, size: int, colour: tuple[int, ...], most: int
-) -> None:
+def _write(image: Image.Image, text: str, at: tuple[int, int], *, size: int, colour: Colour, most: int) -> None:
     """Write a line; where it is wider than `most` pixels its beginning is left out, as the end tells pictures apart."""
     font = font_for(text, size)
     shown = drawable(text, font)

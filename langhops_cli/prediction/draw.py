@@ -160,9 +160,7 @@ def _blend(area: NDArray[np.float32], colour: Colour, share: NDArray[np.float32]
     area += (np.asarray(colour, dtype=np.float32) - area) * share[..., None]
 
 
-def _labels(
-    prediction: Prediction, shapes: list[Shape], colours: dict[str, Colour], *, scores: bool
-) -> list[Label]:
+def _labels(prediction: Prediction, shapes: list[Shape], colours: dict[str, Colour], *, scores: bool) -> list[Label]:
     """Objects with their scores first, then the best parts of each name, large ones before small ones."""
     labels, parts = [], []
     seen: Counter[tuple[int | None, str]] = Counter()

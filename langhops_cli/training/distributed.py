@@ -1,4 +1,4 @@
-"""A DeepSpeed engine for this process: the environment that it expects, its configuration, its quiet."""
+"""The processes (ranks) of a run: how they find one another, agree, and wait for the first of them."""
 
 from __future__ import annotations
 
@@ -6,12 +6,21 @@ import logging
 import os
 import socket
 import warnings
-from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+from langhops_cli.errors import UserError
 
 if TYPE_CHECKING:
     import torch
-    from torch import nn
+
+T = TypeVar("T")
+MARGIN = timedelta(minutes=2)
+"""How much longer than the watchdog the collectives of the training wait, so that it speaks first."""
+PATIENCE = timedelta(days=7)
+"""How long the ranks wait for the first one while it measures or saves; a rank that dies is noticed at once."""
+_control: list[Any] = []  # the group in which the ranks agree, once they are several: on the CPU, and patient
 
 
 def prepare_environment() -> None:
@@ -21,14 +30,19 @@ def prepare_environment() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
-def join_processes() -> None:
+def join_processes(*, hang_minutes: float = 30.0) -> None:
     """Take part in the process group: the launcher's, or a group of one.
 
     DeepSpeed looks for MPI when RANK and its fellows are missing, and asks a second time for a group that exists.
+
+    Args:
+        hang_minutes: after which a rank that waits for another one counts as hanging.
     """
     import torch
 
-    if not torch.cuda.is_available():
+    if torch.cuda.is_available():
+        torch.cuda.set_device(device())
+    else:
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
     if "RANK" not in os.environ:
         alone = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1"}
@@ -40,7 +54,10 @@ def join_processes() -> None:
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     _quiet()
     if not deepspeed.comm.is_initialized():
-        deepspeed.init_distributed("nccl" if torch.cuda.is_available() else "gloo", verbose=False)
+        backend = "nccl" if torch.cuda.is_available() else "gloo"
+        deepspeed.init_distributed(backend, verbose=False, timeout=timedelta(minutes=hang_minutes) + MARGIN)
+    if world_size() > 1 and not _control:
+        _control.append(torch.distributed.new_group(backend="gloo", timeout=PATIENCE))
 
 
 def device() -> torch.device:
@@ -52,53 +69,91 @@ def device() -> torch.device:
     return torch.device("cpu")
 
 
-def build_engine(
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    *,
-    zero: int,
-    precision: str,
-    batch: int,
-    clip_norm: float,
-) -> Any:
-    """A DeepSpeed engine around a model; `join_processes` comes first.
-
-    Args:
-        model: on the CPU; the engine moves it.
-        optimizer: over the model's trainable parameters.
-        zero: how much is sharded: 0 nothing, 1 optimizer state, 2 gradients, 3 parameters.
-        precision: "fp32" or "bf16".
-        batch: pictures a step on one process.
-        clip_norm: largest gradient norm, 0 for none.
-    """
-    import deepspeed
-
-    settings = {
-        "train_micro_batch_size_per_gpu": batch,
-        "gradient_accumulation_steps": 1,
-        "gradient_clipping": clip_norm,
-        "zero_optimization": {"stage": zero},
-        # Weights and losses stay float32; matrix products and convolutions run in bfloat16.
-        "torch_autocast": {"enabled": precision == "bf16", "dtype": "bfloat16"},
-        "zero_allow_untested_optimizer": True,
-        "zero_force_ds_cpu_optimizer": False,
-        "steps_per_print": 10**9,
-    }
-    engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=settings)
-    return engine
+def rank() -> int:
+    """Number of this process, from 0."""
+    return int(os.environ.get("RANK", "0"))
 
 
-def gathered(model: nn.Module) -> AbstractContextManager[None]:
-    """While it lasts, a model that ZeRO 3 has spread over the processes is whole on each of them."""
-    import deepspeed
-
-    spread = [parameter for parameter in model.parameters() if hasattr(parameter, "ds_id")]
-    return deepspeed.zero.GatheredParameters(spread) if spread else nullcontext()
+def world_size() -> int:
+    """Number of processes."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def is_first() -> bool:
     """Whether this process is the one that writes what all share."""
-    return os.environ.get("RANK", "0") == "0"
+    return rank() == 0
+
+
+def largest(value: int) -> int:
+    """The largest of the values that the ranks bring; all of them have to ask."""
+    if world_size() == 1:
+        return value
+    import torch
+
+    agreed = torch.tensor(value)
+    torch.distributed.all_reduce(agreed, torch.distributed.ReduceOp.MAX, group=_control[0])
+    return int(agreed)
+
+
+def mean(values: Sequence[float]) -> list[float]:
+    """The mean over the ranks of each of as many numbers on every rank; all of them have to ask."""
+    if world_size() == 1:
+        return list(values)
+    import torch
+
+    sums = torch.tensor(values, dtype=torch.float64)
+    torch.distributed.all_reduce(sums, group=_control[0])
+    return (sums / world_size()).tolist()
+
+
+def gather(value: T) -> list[T]:
+    """What every rank brings, in their order; all of them have to ask. It is also a barrier."""
+    if world_size() == 1:
+        return [value]
+    import torch
+
+    found: list[Any] = [None] * world_size()
+    torch.distributed.all_gather_object(found, value, group=_control[0])
+    return found
+
+
+def shared(value: T) -> T:
+    """What the first rank brings; all of them have to ask, and wait for it."""
+    if world_size() == 1:
+        return value
+    import torch
+
+    box: list[Any] = [value]
+    torch.distributed.broadcast_object_list(box, src=0, group=_control[0])
+    return box[0]
+
+
+def together(work: Callable[[], T]) -> T:
+    """Let every rank do its work; where one of them cannot, all end.
+
+    Returns:
+        What this rank's work returns.
+
+    Raises:
+        UserError: this is the first rank that has one; the others exit with its code, without a word.
+    """
+    result, problem = None, None
+    try:
+        result = work()
+    except UserError as error:
+        problem = error
+    codes = gather(None if problem is None else problem.code)
+    failed = next((number for number, code in enumerate(codes) if code is not None), None)
+    if failed is None:
+        return result  # type: ignore[return-value]
+    if failed == rank() and problem is not None:
+        raise problem
+    raise SystemExit(codes[failed])
+
+
+def end_all(error: UserError) -> NoReturn:
+    """End every rank with an error that all of them have met; only the first says it."""
+    raise error if is_first() else SystemExit(error.code)
 
 
 def _free_port() -> int:
@@ -114,3 +169,5 @@ def _quiet() -> None:
     for name in ("DeepSpeed", "deepspeed"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="deepspeed")
+    # what DeepSpeed calls by its old name is no business of the user
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distributed")

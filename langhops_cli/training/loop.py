@@ -1,118 +1,39 @@
-"""The training loop, the same for both stages."""
+"""The training loop, the same for both stages, on one process or on many ranks."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
-from langhops_cli.checkpoint.folder import read_config, save_checkpoint
-from langhops_cli.errors import TRAINING, UserError
 from langhops_cli.model.configuration import ModelConfig
 from langhops_cli.model.criterion import Criterion
-from langhops_cli.model.matcher import NonFiniteCost
-from langhops_cli.training.distributed import build_engine, device, gathered, is_first, join_processes
+from langhops_cli.training.activations import checkpoint_activations
+from langhops_cli.training.distributed import (
+    end_all,
+    is_first,
+    join_processes,
+    largest,
+    rank,
+    shared,
+    together,
+    world_size,
+)
+from langhops_cli.training.engine import build_engine
+from langhops_cli.training.faults import RankLost, in_one_line
 from langhops_cli.training.interruption import Interruption
-from langhops_cli.training.logging import TrainingLog
-from langhops_cli.training.measuring import in_words, measure
-from langhops_cli.training.optimizer import build_optimizer, parameter_groups, rate_factor
+from langhops_cli.training.logging import TrainingLog, open_log
+from langhops_cli.training.observing import Observer
+from langhops_cli.training.optimizer import build_optimizer, parameter_groups
 from langhops_cli.training.recipe import Recipe
-from langhops_cli.training.resume import ResumeState, settle_recipe
+from langhops_cli.training.resume import ResumeState, Save, settle_recipe
+from langhops_cli.training.run import Run
 from langhops_cli.training.setup import batches, build_stage, model_config, open_datasets, run_metadata
+from langhops_cli.training.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from langhops_cli.data.collate import Batch
-    from langhops_cli.data.index import PreparedDataset
-
-
-@dataclass
-class Run:
-    """A run under way: the engine and all that its steps and saves need."""
-
-    recipe: Recipe
-    folder: Path
-    config: ModelConfig
-    metadata: dict[str, Any]
-    engine: Any
-    rates: list[float]
-    criterion: Criterion
-    resume: ResumeState
-
-    def step(self, batch: Batch, number: int) -> dict[str, float]:
-        """Train on one batch.
-
-        Args:
-            batch: on any device.
-            number: of the step, from 0; learning rate and random numbers follow from it.
-
-        Returns:
-            The losses by name, with `total`.
-
-        Raises:
-            UserError: the loss is not finite; the message names the pictures.
-        """
-        torch.manual_seed(1_000_003 * self.recipe.seed + number)
-        for group, rate in zip(self.engine.optimizer.param_groups, self.rates, strict=True):
-            group["lr"] = rate * self.factor(number)
-        where = device()
-        pictures, vocabulary = batch.pictures.to(where), batch.vocabulary.to(where)
-        targets = [item.to(where) for item in batch.targets]
-        output = self.engine(pictures, vocabulary, targets)
-        text = self.engine.module.text_encoder
-        distillation = text.distillation_loss() if text.trainable else None
-        try:
-            losses = self.criterion(output, targets, pictures, vocabulary, distillation=distillation)
-        except NonFiniteCost as error:
-            raise self._diverged(str(error), batch, number) from error
-        values = dict(zip(losses, torch.stack(list(losses.values())).detach().tolist(), strict=True))
-        guilty = [name for name, value in values.items() if not math.isfinite(value)]
-        if guilty:
-            raise self._diverged(f"the loss {guilty[0]} is {values[guilty[0]]}", batch, number)
-        self.engine.backward(losses["total"])
-        self.engine.step()
-        return values
-
-    def factor(self, number: int) -> float:
-        """Share of the learning rate at a step."""
-        schedule = self.recipe.schedule
-        return rate_factor(
-            number, steps=schedule.steps, warmup=schedule.warmup, decay=schedule.decay, drops=schedule.drops
-        )
-
-    def save(self, done: int) -> None:
-        """Write the checkpoint and the state to go on from, after `done` steps."""
-        model = self.engine.module
-        with gathered(model):
-            if is_first():
-                save_checkpoint(model, self.folder, config=self.config, metadata=self.metadata | {"step": done})
-        self.resume.save(self.engine, step=done)
-
-    def finish(self, held_out: Sequence[PreparedDataset], log: TrainingLog) -> None:
-        """Measure the finished model, unless that was done before, and write the figures into its checkpoint."""
-        if not held_out or "measured" in read_config(self.folder):
-            return
-        model = self.engine.module
-        with gathered(model):
-            figures = measure(model, held_out, self.config, pictures=self.recipe.data.val_pictures)
-            if is_first():
-                metadata = self.metadata | {"step": self.recipe.schedule.steps, "measured": figures}
-                save_checkpoint(model, self.folder, config=self.config, metadata=metadata)
-        for name, line in figures.items():
-            log.say(f"{name}: {in_words(line)}")
-
-    def _diverged(self, what: str, batch: Batch, number: int) -> UserError:
-        pictures = ", ".join(item.name for item in batch.targets)
-        saved = self.resume.tag is not None
-        remedy = f"start from the last save by --init {self.folder} and a new --out," if saved else "start again"
-        return UserError(
-            f"step {number + 1}: {what}; the batch was {pictures}; {remedy} with a lower optimizer.learning_rate, "
-            "or take the pictures out",
-            code=TRAINING,
-        )
 
 
 def train(recipe: Recipe, *, folder: Path, data_root: Path, init: Path | None = None) -> int:
@@ -120,7 +41,7 @@ def train(recipe: Recipe, *, folder: Path, data_root: Path, init: Path | None = 
 
     Args:
         recipe: checked.
-        folder: of the run; holds the newest checkpoint, `recipe.yaml`, `log.jsonl` and `resume/`.
+        folder: of the run, which all ranks see; holds the newest checkpoint, `recipe.yaml`, `log.jsonl` and `resume/`.
         data_root: folder of the prepared sets.
         init: checkpoint to start from; None for the base models alone.
 
@@ -128,63 +49,70 @@ def train(recipe: Recipe, *, folder: Path, data_root: Path, init: Path | None = 
         Steps done in all.
 
     Raises:
-        UserError: a data set, the checkpoint or the run's folder does not fit; or the loss is not finite.
+        UserError: a data set, the checkpoint or the run's folder does not fit, or the training cannot go on. Of an
+            error that all ranks meet the first one tells, and the others exit.
     """
-    config = model_config(recipe, init)
-    datasets, held_out = open_datasets(recipe, data_root)
-    settle_recipe(recipe, folder)
-    join_processes()
-    resume = ResumeState(folder / "resume")
-    init = init if resume.tag is None else None  # what was saved since then takes its place
-    metadata = run_metadata(recipe, config, datasets)
-    run, said = start(recipe, folder=folder, config=config, metadata=metadata, init=init, resume=resume)
-    done = resume.load(run.engine)
-    steps, every = recipe.schedule.steps, recipe.logging.every
+    join_processes(hang_minutes=recipe.distributed.hang_minutes)
+    config = together(lambda: model_config(recipe, init))
+    datasets, held_out = together(lambda: open_datasets(recipe, data_root))
+    together(lambda: settle_recipe(recipe, folder) if is_first() else None)
+    resume = ResumeState(folder / "resume", keep=recipe.logging.keep, zero=recipe.distributed.zero)
+    save, notes = shared(together(lambda: resume.pick() if is_first() else (None, [])))
+    done, steps = (0 if save is None else save.step), recipe.schedule.steps
+    watchdog = Watchdog(folder / "hang", minutes=recipe.distributed.hang_minutes, rank=rank())
     with (
         Interruption(minutes=recipe.schedule.minutes) as interruption,
-        TrainingLog(folder / "log.jsonl", steps=steps, first=done, every=every) as log,
+        open_log(recipe, folder, first=done, writes=is_first(), processes=world_size()) as log,
+        _told_in_one_line(recipe, resume, watchdog, done),
     ):
-        for line in said:
-            log.say(line)
+        for note in notes:
+            log.say(note)
+        metadata = run_metadata(recipe, config, datasets)
+        run = start(recipe, folder, config, metadata, resume, watchdog, log, init=init, save=save)
         if done:
             log.say(f"going on after step {done} of {steps}")
+        observer = Observer(recipe, folder, held_out, config, training=datasets, writes=is_first(), first=done)
         loader = batches(recipe, config, datasets, first=done)
-        done = repeat(run, loader, done=done, interruption=interruption, log=log)
+        with watchdog:
+            done = repeat(run, loader, done=done, interruption=interruption, observer=observer)
         if done >= steps:
-            run.finish(held_out, log)
+            run.finish(held_out)
     return done
 
 
-def repeat(run: Run, loader: Iterable[Batch], *, done: int, interruption: Interruption, log: TrainingLog) -> int:
-    """Take steps until the recipe's last one, or until the run is asked to stop; save on the way and at the end.
+def repeat(run: Run, loader: Iterable[Batch], *, done: int, interruption: Interruption, observer: Observer) -> int:
+    """Take steps until the recipe's last one, or until a rank is asked to stop; save on the way and at the end.
 
     Args:
-        run: filled from its newest state.
-        loader: batches from step `done` on.
+        run: filled from its newest save.
+        loader: batches from step `done` on, as many a step as the recipe accumulates.
         done: steps done before.
         interruption: asked between two steps.
-        log: told of every step.
+        observer: looks at the model on the way.
 
     Returns:
         Steps done in all.
     """
-    steps = run.recipe.schedule.steps
-    saved = done
-    for number, batch in zip(range(done, steps), loader, strict=False):
-        losses = run.step(batch, number)
+    steps, log = run.recipe.schedule.steps, run.log
+    saved, code, coming = done, 0, iter(loader)
+    for number in range(done, steps):
+        step = run.step(coming, number)
         done = number + 1
-        norm = run.engine.get_global_grad_norm()
-        rate = run.recipe.optimizer.learning_rate * run.factor(number)
-        log.add(done, losses, learning_rate=rate, gradient_norm=None if norm is None else float(norm))
-        if done < steps and interruption.reason is not None:
+        if step is not None:
+            rate = run.recipe.optimizer.learning_rate * run.factor(number)
+            log.add(done, step.losses, learning_rate=rate, gradient_norm=step.gradient_norm)
+        code = largest(interruption.code)
+        if done < steps and code:
             break
-        if done % run.recipe.logging.save_every == 0:
-            run.save(done)
+        if observer.due(done):
+            run.look(observer, done)
+        if done % run.recipe.logging.save_every == 0 and run.save(done):
             saved = done
     if saved < done:
-        run.save(done)
+        run.save(done, last=True)
     if done < steps:
-        log.say(f"stopped after step {done} of {steps} ({interruption.reason}); run the same command again to go on")
+        why = interruption.reason(code)
+        log.say(f"stopped after step {done} of {steps} ({why}); run the same command again to go on")
     else:
         log.say(f"done: {steps} steps, checkpoint in {run.folder}")
     return done
@@ -192,19 +120,30 @@ def repeat(run: Run, loader: Iterable[Batch], *, done: int, interruption: Interr
 
 def start(
     recipe: Recipe,
-    *,
     folder: Path,
     config: ModelConfig,
     metadata: dict[str, Any],
-    init: Path | None,
     resume: ResumeState,
-) -> tuple[Run, list[str]]:
-    """Build the model of the recipe's stage and an engine around it.
+    watchdog: Watchdog,
+    log: TrainingLog,
+    *,
+    init: Path | None,
+    save: Save | None,
+) -> Run:
+    """Build the model of the recipe's stage and an engine around it, filled from a save where there is one.
 
-    Returns:
-        The run, and lines that say what it starts from.
+    Args:
+        recipe: of the run; config: of its model; metadata: what its checkpoints say of themselves.
+        folder: of the run, whose own checkpoint takes the place of `init` once there is a save.
+        resume, watchdog, log: of the run.
+        init: checkpoint to start from; None for the base models alone.
+        save: whole; None to start.
     """
-    model, said = build_stage(recipe, config, init)
+    model, said = build_stage(recipe, config, init if save is None else folder)
+    for line in said:
+        log.say(line)
+    if recipe.distributed.checkpoint_activations:
+        checkpoint_activations(model)
     settings = recipe.optimizer
     groups = parameter_groups(
         model,
@@ -213,18 +152,20 @@ def start(
         lora_multiplier=settings.lora_multiplier,
         weight_decay=settings.weight_decay,
     )
-    rates = [float(group["lr"]) for group in groups]
-    engine = build_engine(
-        model,
-        build_optimizer(groups),
-        zero=recipe.distributed.zero,
-        precision=recipe.distributed.precision,
-        batch=recipe.data.batch,
-        clip_norm=settings.clip_norm,
-    )
+    rates = [(float(group["lr"]), float(group["weight_decay"])) for group in groups]
+    converted = save is not None and resume.convert(save)
+    engine = build_engine(model, build_optimizer(groups), recipe, from_universal=converted)
     engine.train()
+    run = Run(recipe, folder, config, metadata, engine, rates, build_criterion(recipe, config), resume, watchdog, log)
+    if save is not None:
+        run.skipped = resume.load(engine, save, converted=converted).get("skipped", 0)
+    return run
+
+
+def build_criterion(recipe: Recipe, config: ModelConfig) -> Criterion:
+    """The loss of a recipe."""
     loss = recipe.loss
-    criterion = Criterion(
+    return Criterion(
         class_weight=loss.class_weight,
         mask_weight=loss.mask_weight,
         dice_weight=loss.dice_weight,
@@ -235,4 +176,17 @@ def start(
         parent_aware=loss.parent_aware_matching,
         tied=config.part_scoring == "tied",
     )
-    return Run(recipe, folder, config, metadata, engine, rates, criterion, resume), said
+
+
+@contextmanager
+def _told_in_one_line(recipe: Recipe, resume: ResumeState, watchdog: Watchdog, done: int) -> Iterator[None]:
+    """Turn errors of the machine, such as memory that runs out or a rank that is gone, into a line for the user."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        told = in_one_line(error, recipe=recipe, step=max(done + 1, watchdog.step), saved=resume.newest)
+        if told is None:
+            raise
+        if isinstance(told, RankLost):
+            end_all(told)
+        raise told from error

@@ -11,6 +11,8 @@ from langhops_cli.data.index import PreparedDataset
 from langhops_cli.evaluation.runner import evaluate_model
 from langhops_cli.model.configuration import ModelConfig
 
+LEVELS = ("objects", "parts", "all")
+
 
 def measure(
     model: nn.Module, datasets: Sequence[PreparedDataset], config: ModelConfig, *, pictures: int
@@ -24,14 +26,19 @@ def measure(
         pictures: at most this many of each set.
 
     Returns:
-        By set: `pictures`, and the mask AP in percent of `objects`, `parts` and `all`, None where there are none.
+        By set: `pictures`, and the mask AP in percent of `objects`, `parts` and `all`, None where there are none. A
+        model without a part branch has no figure for parts, and its figure for objects is that for all.
     """
     measured = {}
     for dataset in datasets:
         chosen = range(min(pictures, len(dataset)))
         report = evaluate_model(model, dataset, config=config, pictures=chosen)
         levels = report.figures.mask
-        shares = {} if levels is None else {"objects": levels.obj.ap, "parts": levels.part.ap, "all": levels.all.ap}
+        shares: dict[str, float | None] = dict.fromkeys(LEVELS)
+        if levels is not None and config.level == "objects":
+            shares |= {"objects": levels.obj.ap, "all": levels.obj.ap}
+        elif levels is not None:
+            shares |= {"objects": levels.obj.ap, "parts": levels.part.ap, "all": levels.all.ap}
         percent = {name: None if share is None else round(100 * share, 1) for name, share in shares.items()}
         measured[dataset.root.name] = {"split": dataset.split, "pictures": len(chosen), **percent}
     return measured

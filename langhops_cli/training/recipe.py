@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from langhops_cli.errors import UserError
+from langhops_cli.training.recipe_files import BASE, read_tree, set_key, shipped_recipes
 
 
 class Section(BaseModel):
@@ -36,20 +37,44 @@ class ModelSection(Section):
 
 
 class StageSection(Section):
-    """What is learned: objects alone (stage 1), or objects and parts together (stage 2)."""
+    """What is learned: objects alone (stage 1), or objects and parts together (stage 2); with all weights, or few.
+
+    `train: adapters` keeps backbone and pixel decoder as they are, and trains the decoders' heads, the projections of
+    names and queries, and the language model's LoRA: for a few pictures of one's own.
+    """
 
     level: Literal["objects", "parts"]
     init: str | None = None
     init_part_decoder: Literal["objects", "none"] = "objects"
+    train: Literal["all", "adapters"] = "all"
 
 
 class TrainSet(Section):
-    """A prepared data set, how often it is drawn, whatever its size, and objects that none of its pictures holds."""
+    """A data set, how often it is drawn, whatever its size, and objects that none of its pictures holds.
 
-    name: str
+    It is either `name`, a prepared set below the data root, or `stream`, a folder of shards or a data set on the Hub.
+    Training never hears of the objects `without`, nor of their parts, though pictures show them: they are unseen.
+    With `repeat_threshold` t, pictures of names that stand in a share f < t of its pictures are drawn sqrt(t / f) times
+    as often (repeat-factor sampling, LVIS).
+    """
+
+    name: str | None = None
+    stream: str | None = None
     ratio: float = Field(default=1.0, gt=0)
     split: str = "train"
     absent: list[str] = []
+    without: list[str] = []
+    repeat_threshold: float | None = Field(default=None, gt=0, lt=1)
+
+    @model_validator(mode="after")
+    def _check_source(self) -> Self:
+        if (self.name is None) == (self.stream is None):
+            raise ValueError("give either name, a prepared set, or stream, a folder of shards or a Hub id")
+        if self.stream is not None and self.repeat_threshold is not None:
+            raise ValueError("repeat_threshold needs a prepared set, given by name: what is streamed is read in order")
+        if both := sorted(set(self.absent) & set(self.without)):
+            raise ValueError(f"{both[0]} is either absent from the pictures or left without its name, not both")
+        return self
 
 
 class DataSection(Section):
@@ -64,13 +89,28 @@ class DataSection(Section):
     flip: float = Field(default=0.5, ge=0, le=1)
     colour: float = Field(default=0.3, ge=0, lt=1)
     batch: int = Field(default=2, ge=1)
+    accumulate: int = Field(default=1, ge=1)
+    group_by_aspect: bool = False
     workers: int = Field(default=1, ge=0)
     max_names: int = Field(default=300, ge=1)
+
+    @field_validator("val", mode="before")
+    @classmethod
+    def _check_val(cls, value: object) -> object:
+        if isinstance(value, list) and any(isinstance(item, dict) for item in value):
+            raise ValueError("only prepared sets are measured on: give their names, such as [cars]")
+        return value
 
     @model_validator(mode="after")
     def _check_jitter(self) -> Self:
         if not 0 < self.jitter[0] <= self.jitter[1]:
             raise ValueError("jitter is the smallest and the largest scale, above 0")
+        return self
+
+    @model_validator(mode="after")
+    def _check_grouping(self) -> Self:
+        if self.group_by_aspect and any(item.stream is not None for item in self.train):
+            raise ValueError("group_by_aspect needs prepared sets, given by name: what is streamed is read in order")
         return self
 
 
@@ -88,13 +128,14 @@ class LossSection(Section):
 
 
 class OptimizerSection(Section):
-    """AdamW and its parameter groups."""
+    """AdamW and its parameter groups; so many batches in all whose loss is not finite are left out."""
 
     learning_rate: float = Field(default=5e-5, gt=0)
     backbone_multiplier: float = Field(default=0.1, ge=0)
     lora_multiplier: float = Field(default=1.0, ge=0)
     weight_decay: float = Field(default=0.05, ge=0)
     clip_norm: float = Field(default=1.0, ge=0)
+    skip_nonfinite: int = Field(default=0, ge=0)
 
 
 class ScheduleSection(Section):
@@ -116,17 +157,40 @@ class ScheduleSection(Section):
 
 
 class DistributedSection(Section):
-    """How DeepSpeed shares the work."""
+    """How DeepSpeed shares the work, and after how long without a step a run counts as hanging."""
 
     zero: Literal[0, 1, 2, 3] = 0
     precision: Literal["fp32", "bf16"] = "fp32"
+    offload: Literal["none", "optimizer", "parameters"] = "none"
+    checkpoint_activations: bool = False
+    tf32: bool = True
+    hang_minutes: float = Field(default=30.0, gt=0)
+
+    @model_validator(mode="after")
+    def _check_offload(self) -> Self:
+        if self.offload == "optimizer" and self.zero == 0:
+            raise ValueError("offload: optimizer needs zero: 1, 2 or 3")
+        if self.offload == "parameters" and self.zero != 3:
+            raise ValueError("offload: parameters needs zero: 3")
+        return self
 
 
 class LoggingSection(Section):
-    """How often a line is written and the run is saved, in steps."""
+    """How often a line is written, the run is saved and looked at, in steps; what is kept, and who is told.
+
+    `keep` saves are kept to go on from, and the checkpoint with the best `best` figure beside them, where the run is
+    measured on the way (`evaluate_every`): on `evaluate_pictures` of each held-out set, a sheet of `sheet` with it.
+    """
 
     every: int = Field(default=20, ge=1)
     save_every: int = Field(default=500, ge=1)
+    keep: int = Field(default=1, ge=1)
+    evaluate_every: int | None = Field(default=None, ge=1)
+    evaluate_pictures: int = Field(default=20, ge=1)
+    best: Literal["all", "objects", "parts"] = "all"
+    sheet: int = Field(default=6, ge=0)
+    tensorboard: bool = False
+    wandb: str | None = None
 
 
 class Recipe(Section):
@@ -160,12 +224,10 @@ def find_recipe(text: str | Path) -> Path:
     Raises:
         UserError: there is no such recipe; the message names the nearest one.
     """
-    from langhops_cli.resources import recipes_folder
-
     path = Path(text)
     if path.is_file():
         return path
-    shipped = {recipe.stem: recipe for recipe in sorted(recipes_folder().glob("*.yaml"))}
+    shipped = shipped_recipes()
     if path.stem in shipped and path.suffix in ("", ".yaml") and path.parent in (Path(), Path("recipes")):
         return shipped[path.stem]
     near = difflib.get_close_matches(path.stem, shipped, n=1)
@@ -174,7 +236,7 @@ def find_recipe(text: str | Path) -> Path:
 
 
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
-    """Read a recipe file and change single keys of it.
+    """Read a recipe file on top of the one that it builds on, if any, and change single keys of it.
 
     Args:
         path: a YAML file.
@@ -183,9 +245,7 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     Raises:
         UserError: the file is no recipe, a key is unknown (the nearest is named), or a value does not fit.
     """
-    tree = read_yaml(path)
-    if not isinstance(tree, dict):
-        raise UserError(f"{path}: a recipe is a mapping of sections ({', '.join(Recipe.model_fields)})", code=2)
+    tree = read_tree(path)
     for override in overrides:
         set_key(tree, override)
     try:
@@ -195,65 +255,6 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     if unknown := _unknown_model_key(recipe.model):
         raise UserError(f"{path}: {_unknown(unknown)}", code=2)
     return recipe
-
-
-def read_yaml(path: Path) -> Any:
-    """Read a YAML file.
-
-    Raises:
-        UserError: it cannot be read, or is no YAML.
-    """
-    try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})", code=2) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: is not YAML: {' '.join(str(error).split())}", code=2) from None
-
-
-def set_key(tree: dict[str, Any], override: str) -> None:
-    """Change one key of nested plain values, in place.
-
-    Args:
-        tree: mappings and lists.
-        override: `section.key=value`; the value is read as YAML.
-
-    Raises:
-        UserError: it is not of that form, or leads through what has no keys.
-    """
-    key, equals, text = override.partition("=")
-    steps = key.strip().split(".")
-    if not equals or not all(steps):
-        raise UserError(f"{override!r} is not of the form section.key=value", code=2)
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise UserError(f"{override!r}: the value is not YAML; put it in quotes", code=2) from None
-    node: Any = tree
-    for step in steps[:-1]:
-        node = _child(node, step, override)
-    if isinstance(node, list):
-        node[_position(node, steps[-1], override)] = value
-    else:
-        node[steps[-1]] = value
-
-
-def _child(node: Any, step: str, override: str) -> Any:
-    if isinstance(node, list):
-        child = node[_position(node, step, override)]
-    else:
-        child = node.setdefault(step, {})
-        if child is None:
-            child = node[step] = {}
-    if not isinstance(child, dict | list):
-        raise UserError(f"{override!r}: {step} is a single value and has no keys below it", code=2)
-    return child
-
-
-def _position(node: list[Any], step: str, override: str) -> int:
-    if not step.isdecimal() or int(step) >= len(node):
-        raise UserError(f"{override!r}: {step} is no position in a list of {len(node)}", code=2)
-    return int(step)
 
 
 def _explain(error: ValidationError) -> str:
@@ -282,7 +283,7 @@ def _unknown(key: str) -> str:
 
 def nearest_key(key: str) -> str | None:
     """The recipe key most like an unknown one: in its own section first, then the same word elsewhere."""
-    known = [*_keys(Recipe), *(f"model.{name}" for name in _model_keys())]
+    known = [BASE, *_keys(Recipe), *(f"model.{name}" for name in _model_keys())]
     plain = ".".join(step for step in key.split(".") if not step.isdecimal())
     section, _, last = plain.rpartition(".")
     siblings = [name for name in known if name.rpartition(".")[0] == section]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,15 @@ from langhops_cli.checkpoint.build import build_model
 from langhops_cli.checkpoint.folder import WEIGHTS, check_config, config_of, fill_model, read_config, read_tensors
 from langhops_cli.checkpoint.hub import checkpoint_name
 from langhops_cli.data.index import PreparedDataset
-from langhops_cli.data.mixture import MixedSet, TrainingLoader, training_loader
+from langhops_cli.data.mixture import MixedSet, TrainingDataset, TrainingLoader, training_loader
+from langhops_cli.data.streamed import StreamedDataset
 from langhops_cli.errors import USAGE, UserError
 from langhops_cli.model.configuration import LANGUAGE_MODELS, ModelConfig
 from langhops_cli.model.langhops import LangHOPSModel
-from langhops_cli.training.recipe import Recipe
+from langhops_cli.training.needs import require_sets
+from langhops_cli.training.recipe import Recipe, TrainSet
+from langhops_cli.training.recipe_files import merge
+from langhops_cli.training.trainable import set_trainable
 
 
 def model_config(recipe: Recipe, init: Path | None = None) -> ModelConfig:
@@ -31,7 +36,7 @@ def model_config(recipe: Recipe, init: Path | None = None) -> ModelConfig:
     """
     section = recipe.model
     changes = _with_named_language_model(section.overrides)
-    tree = _merge(_preset(section.preset, init).to_dict(), changes) | {"level": recipe.stage.level}
+    tree = merge(_preset(section.preset, init).to_dict(), changes) | {"level": recipe.stage.level}
     try:
         return check_config(tree)
     except ValueError as error:
@@ -84,17 +89,19 @@ def build_stage(recipe: Recipe, config: ModelConfig, init: Path | None) -> tuple
         tensors = read_tensors(init)
     model = build_model(config, pretrained=init is None)
     if init is not None:
-        missing = fill_model(model, tensors, source=init / WEIGHTS, may_miss=_in_part_branch)
+        missing = fill_model(model, tensors, source=init / WEIGHTS, may_miss=in_part_branch)
         said.append(f"weights from {init}" + f"; {len(missing)} tensors of the part branch start new" * bool(missing))
         if missing and recipe.stage.init_part_decoder == "objects":
             said.append(f"part decoder starts as the object decoder ({copy_decoder(model)} tensors)")
+    set_trainable(model, recipe.stage.train)
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     frozen = sum(parameter.numel() for parameter in model.parameters() if not parameter.requires_grad)
     said.append(f"{trained / 1e6:.1f} M parameters are trained, {frozen / 1e6:.1f} M are frozen")
     return model, said
 
 
-def _in_part_branch(name: str) -> bool:
+def in_part_branch(name: str) -> bool:
+    """Whether a tensor is one that a checkpoint of stage 1 does not hold."""
     return name.startswith("part_branch.")
 
 
@@ -115,21 +122,33 @@ def copy_decoder(model: LangHOPSModel) -> int:
     return len(shared)
 
 
-def open_datasets(recipe: Recipe, root: Path) -> tuple[list[PreparedDataset], list[PreparedDataset]]:
+def open_datasets(recipe: Recipe, root: Path) -> tuple[list[TrainingDataset], list[PreparedDataset]]:
     """The sets of a recipe that are trained on, and those that are held out, in its order.
 
     Raises:
-        UserError: one is not prepared.
+        UserError: one is not prepared, or its shards are not there.
     """
-    train = [PreparedDataset(root / item.name, item.split) for item in recipe.data.train]
+    require_sets(recipe, root)
+    train = [open_set(item, root) for item in recipe.data.train]
     return train, [PreparedDataset(root / name, "val") for name in recipe.data.val]
 
 
-def batches(recipe: Recipe, config: ModelConfig, datasets: Sequence[PreparedDataset], *, first: int) -> TrainingLoader:
-    """The batches of a run from step `first` on; each depends on the recipe and on its step alone."""
+def open_set(item: TrainSet, root: Path) -> TrainingDataset:
+    """One set of a recipe, prepared below `root` or streamed; as for `open_datasets`."""
+    if item.stream is not None:
+        return StreamedDataset(item.stream, item.split, without=item.without)
+    assert item.name is not None, "a recipe names one of the two"
+    return PreparedDataset(root / item.name, item.split, without=item.without)
+
+
+def batches(recipe: Recipe, config: ModelConfig, datasets: Sequence[TrainingDataset], *, first: int) -> TrainingLoader:
+    """The batches of a run from step `first` on, `accumulate` a step; each depends on the recipe and its step alone."""
     data = recipe.data
     return training_loader(
-        [MixedSet(dataset, item.ratio, tuple(item.absent)) for dataset, item in zip(datasets, data.train, strict=True)],
+        [
+            MixedSet(dataset, item.ratio, tuple(item.absent), item.repeat_threshold)
+            for dataset, item in zip(datasets, data.train, strict=True)
+        ],
         batch_size=data.batch,
         size=data.image_size,
         jitter=data.jitter,
@@ -137,24 +156,32 @@ def batches(recipe: Recipe, config: ModelConfig, datasets: Sequence[PreparedData
         colour=data.colour,
         seed=recipe.seed,
         workers=data.workers,
-        start_step=first,
-        steps=recipe.schedule.steps,
+        start_step=first * data.accumulate,
+        steps=recipe.schedule.steps * data.accumulate,
+        rank=int(os.environ.get("RANK", "0")),
+        world_size=int(os.environ.get("WORLD_SIZE", "1")),
+        group_by_aspect=data.group_by_aspect,
         queries_per_part=config.hierarchy.queries_per_part,
         max_names=data.max_names,
         tower_size=config.refiner.image_size if config.level == "parts" else None,
     )
 
 
-def run_metadata(recipe: Recipe, config: ModelConfig, datasets: Sequence[PreparedDataset]) -> dict[str, Any]:
+def run_metadata(recipe: Recipe, config: ModelConfig, datasets: Sequence[TrainingDataset]) -> dict[str, Any]:
     """What a checkpoint of the run says of itself, beside the model's configuration; no path of this machine."""
     settings = recipe.to_dict()
     settings["data"].pop("root")
     if recipe.stage.init is not None:
         settings["stage"]["init"] = checkpoint_name(recipe.stage.init)
-    data = {
-        item.name: {"split": item.split, "pictures": len(dataset), "fingerprint": dataset.fingerprint}
-        for item, dataset in zip(recipe.data.train, datasets, strict=True)
-    }
+    data = {}
+    for item, said, dataset in zip(recipe.data.train, settings["data"]["train"], datasets, strict=True):
+        if item.stream is not None:
+            said["stream"] = checkpoint_name(item.stream)
+        data[said["stream"] or said["name"]] = {
+            "split": item.split,
+            "pictures": len(dataset),
+            "fingerprint": dataset.fingerprint,
+        }
     return {
         "preprocessing": config.to_dict()["preprocessing"],
         "vocabulary": merge_trees(dataset.vocabulary.to_dict() for dataset in datasets),
@@ -172,12 +199,4 @@ def merge_trees(trees: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
                 merged[name] = merge_trees([merged[name], below])
             elif merged.get(name) is None:
                 merged[name] = below
-    return merged
-
-
-def _merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
-    for key, value in changes.items():
-        below = merged.get(key)
-        merged[key] = _merge(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
     return merged

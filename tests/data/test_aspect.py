@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from langhops_cli.data.aspect import WINDOW, arrange
+from langhops_cli.data.aspect import STEPS, arrange
 from langhops_cli.data.index import PreparedDataset
 from langhops_cli.data.mixture import Augmentation, MixedSet, training_loader
 from langhops_cli.data.sampling import Draw, MixtureSampler
@@ -73,13 +73,14 @@ def test_going_on_at_any_step_sees_what_would_have_been_seen() -> None:
     assert list(_sampler(seed=4)) != whole
 
 
-def test_ranks_are_disjoint_and_share_the_batches_of_one() -> None:
-    single = list(_sampler())
-    for world_size in (2, 3):  # 45 is no multiple of 2: a step may lie across the end of a window
-        ranks = [list(_sampler(rank=rank, world_size=world_size, steps=30)) for rank in range(world_size)]
-        assert [batch for step in zip(*ranks, strict=True) for batch in step] == single[: 30 * world_size]
-        seen = [{draw.seed for batch in rank for draw in batch} for rank in ranks]
-        assert not seen[0] & seen[1]
+def test_ranks_are_disjoint_and_have_one_shape_in_a_step() -> None:
+    single = list(_sampler(batch_size=12, steps=30))
+    ranks = [list(_sampler(rank=rank, world_size=3, steps=30)) for rank in range(3)]
+    assert [[*one, *two, *three] for one, two, three in zip(*ranks, strict=True)] == single
+    seen = [{draw.seed for batch in rank for draw in batch} for rank in ranks]
+    assert len(seen[0] | seen[1] | seen[2]) == 3 * 30 * 4
+    mixed = [len({_size_of(draw) for draw in step}) > 1 for step in single]
+    assert sum(mixed) <= 2 * 30 / 15 + 2
 
 
 def test_the_sequence_of_batches_does_not_run_from_wide_to_tall() -> None:
@@ -87,7 +88,9 @@ def test_the_sequence_of_batches_does_not_run_from_wide_to_tall() -> None:
     assert sum(one != two for one, two in pairwise(shapes)) > 30
 
 
-@pytest.mark.parametrize(("lengths", "batch_size", "window"), [([10_000], 4, WINDOW), ([12], 4, 3), ([3], 4, 1)])
+@pytest.mark.parametrize(
+    ("lengths", "batch_size", "window"), [([10_000], 4, STEPS), ([10_000], 1000, 4), ([12], 4, 3), ([3], 4, 1)]
+)
 def test_pictures_are_exchanged_within_an_epoch_at_most(lengths: list[int], batch_size: int, window: int) -> None:
     """Else a small set's pictures of one shape would meet themselves in a batch."""
     sampler = MixtureSampler(lengths, [1], size_of=lambda _: SQUARE, batch_size=batch_size, steps=2 * window)

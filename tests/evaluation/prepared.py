@@ -14,7 +14,6 @@ from torch import nn
 from langhops_cli.data.index import PreparedDataset
 from langhops_cli.model.configuration import ModelConfig, PreprocessingConfig
 from langhops_cli.model.structures import DecoderOutput, KeptObjects, Output, PartQueries, Predictions
-
 from tests.handmade import write_index
 
 from .scenes import encode

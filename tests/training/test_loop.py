@@ -7,11 +7,12 @@ import os
 import signal
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
 
-from langhops_cli.checkpoint.folder import load_checkpoint, read_config, read_tensors
+from langhops_cli.checkpoint.folder import load_checkpoint, read_config, read_tensors, save_checkpoint
 from langhops_cli.cli.train import train_stage1, train_stage2
 from langhops_cli.errors import UserError
 from langhops_cli.training.recipe import load_recipe
@@ -105,6 +106,62 @@ def test_stage_2_starts_from_stage_1_and_learns_one_picture(
     assert "one: mask AP objects" in said
     assert f"| one, val | 1 | {measured['objects']} |" in (tmp_path / "run" / "README.md").read_text()
     assert not any("base_layer" in name or "word_embeddings" in name for name in read_tensors(tmp_path / "run"))
+
+
+def test_a_step_of_several_batches_counts_once_and_goes_on_exactly(prepared: Path, tmp_path: Path) -> None:
+    recipe = str(make_recipe(tmp_path / "tiny.yaml", "objects", schedule={"steps": 3, "warmup": 0}))
+    settings = ["data.accumulate=2", "data.batch=1", "distributed.zero=1"]
+    train_stage1(recipe, settings, out=tmp_path / "whole", data_root=prepared)
+    train_stage1(recipe, [*settings, "schedule.steps=1"], out=tmp_path / "run", data_root=prepared)
+    train_stage1(recipe, settings, out=tmp_path / "run", data_root=prepared)
+    assert len(losses_of(tmp_path / "whole")) == 3
+    assert losses_of(tmp_path / "run") == losses_of(tmp_path / "whole")
+
+
+def test_the_save_before_takes_the_place_of_a_damaged_one(
+    stage1: Path, prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = str(make_recipe(tmp_path / "tiny.yaml", "objects", logging={"every": 1, "save_every": 1, "keep": 2}))
+    command = {"out": tmp_path / "run", "data_root": prepared}
+    with patch("langhops_cli.training.loop.Interruption.code", signal.SIGTERM):
+        train_stage1(recipe, [], **command)
+        train_stage1(recipe, [], **command)
+    saves = tmp_path / "run" / "resume"
+    assert sorted(path.name for path in saves.iterdir()) == ["step_0000001", "step_0000002"]
+    state = saves / "step_0000002" / "mp_rank_00_model_states.pt"
+    state.write_bytes(state.read_bytes()[:1000])
+    capsys.readouterr()
+    train_stage1(recipe, [], **command)
+    said = capsys.readouterr().err
+    assert f"{saves / 'step_0000002'} is damaged (mp_rank_00_model_states.pt has 1000 bytes, not " in said
+    assert "going on after step 1 of 5" in said
+    assert losses_of(tmp_path / "run") == losses_of(stage1)
+
+
+def test_a_full_disk_is_said_and_the_run_goes_on(
+    prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The checkpoint cannot be written at first; at the end it has to be."""
+    recipe = str(make_recipe(tmp_path / "tiny.yaml", "objects", logging={"every": 1, "save_every": 2}))
+    command = {"out": tmp_path / "run", "data_root": prepared}
+    full = OSError(28, "No space left on device")
+
+    def write_or_not(*given: Any, metadata: dict[str, Any], **named: Any) -> None:
+        if metadata["step"] == 2:
+            raise full
+        save_checkpoint(*given, metadata=metadata, **named)
+
+    with patch("langhops_cli.training.run.save_checkpoint", write_or_not):
+        train_stage1(recipe, [], **command)
+    said = capsys.readouterr().err
+    assert f"step 2 cannot be saved in {tmp_path / 'run'} (No space left on device); nothing is saved yet" in said
+    with (
+        patch("langhops_cli.training.run.save_checkpoint", side_effect=full),
+        pytest.raises(UserError, match=r"step 7 cannot be saved .* the save of step 5 is whole; make room") as caught,
+    ):
+        train_stage1(recipe, ["schedule.steps=7"], **command)
+    assert caught.value.code == 5
+    assert read_config(tmp_path / "run")["step"] == 5
 
 
 def test_a_checkpoint_of_another_shape_is_refused_by_the_name_of_a_tensor(

@@ -43,6 +43,9 @@ def test_an_unknown_key_is_refused_with_the_nearest(override: str, message: str)
         ("data.train=[]", "data.train"),
         ("seed.x=1", "single value"),
         ("data.train.9.ratio=1", "no position in a list of 5"),
+        ("data.train.0.stream=someone/cars", "data.train.0: give either name, a prepared set, or stream"),
+        ("data.train=[{ratio: 2}]", "data.train.0: give either name, a prepared set, or stream"),
+        ("data.val=[{stream: someone/cars}]", "data.val: only prepared sets are measured on"),
         ("seed", "section.key=value"),
         ("seed=[", "not YAML"),
     ],
@@ -95,7 +98,7 @@ def test_a_shipped_recipe_is_found_by_name(tmp_path: Path, monkeypatch: pytest.M
 
 @pytest.mark.parametrize("path", sorted(recipes_folder().glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_shipped_recipe_keeps_the_order_of_sections(path: Path) -> None:
-    order = list(load_recipe(path).to_dict())
+    order = ["base", *load_recipe(path).to_dict()]
     present = list(yaml.safe_load(path.read_text(encoding="utf-8")))
     assert present == [name for name in order if name in present]
 

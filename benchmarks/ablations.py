@@ -1,0 +1,133 @@
+"""What each idea of the method adds: short trainings of the mini model with one idea taken out, several seeds each.
+
+    langhops prepare shapes --train 2000 --val 200 --data-root DATA
+    python benchmarks/ablations.py --data-root DATA --work RUNS --sets shapes [--seeds 3] [--steps 1000] [--jobs 2]
+
+Every seed trains stage 1 once (or goes on from `--init`), and from it stage 2 in each variant; the one-stage variant
+trains stage 2 alone for as many steps as both together, and is left out with `--init`. Prints mask AP on the val
+pictures as mean and standard deviation over the seeds, and the difference to the reference, seed by seed. A run that is
+done is not done again, so that the command can be stopped and given once more.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from statistics import mean, stdev
+
+import yaml
+
+VARIANTS: dict[str, tuple[str, ...]] = {
+    "reference": (),
+    "Q-Former instead of the language model": ("model.refiner.kind=qformer",),
+    "learned queries instead of the hierarchy": ("model.hierarchy.source=learned",),
+    "detached: no gradient from parts to objects": ("model.hierarchy.detach_object_queries=true",),
+    "one stage": (),
+}
+"""What is different from the reference, as a reader and as a recipe says it."""
+ONE_STAGE = "one stage"
+LEVELS = ("objects", "parts", "all")
+
+
+class Trainings:
+    """The trainings of one benchmark, each in a folder of its own."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.options = options
+        self.shared = [
+            f"data.image_size={options.size}", f"data.batch={options.batch}", f"data.val_pictures={options.pictures}",
+            "data.workers=0", "logging.save_every=100000",
+        ]  # fmt: skip
+        names = options.sets.split(",")
+        self.shared += [
+            f"data.train=[{', '.join(f'{{name: {name}}}' for name in names)}]",
+            f"data.val=[{options.sets}]",
+        ]
+        self.variants = [name for name in VARIANTS if options.init is None or name != ONE_STAGE]
+
+    def figures(self, variant: str, seed: int) -> dict[str, float]:
+        """Mask AP of a variant, the mean over the held-out sets."""
+        steps = self.options.steps
+        if variant == ONE_STAGE:
+            init, steps = [], steps + self.options.first_steps
+        else:
+            init = ["--init", str(self.first(seed))]
+        folder = self.run("train-stage2", variant, seed, steps, [*VARIANTS[variant], *init])
+        sets = json.loads((folder / "config.json").read_text())["measured"].values()
+        found = {level: [row[level] for row in sets if row[level] is not None] for level in LEVELS}
+        return {level: mean(values) for level, values in found.items() if values}
+
+    def first(self, seed: int) -> Path:
+        """Stage 1 of a seed."""
+        init = [] if self.options.init is None else ["--init", str(self.options.init)]
+        return self.run("train-stage1", "stage 1", seed, self.options.first_steps, init)
+
+    def run(self, command: str, name: str, seed: int, steps: int, more: list[str]) -> Path:
+        """Train, unless that was done before; return the folder."""
+        folder = self.options.work / f"{name} {seed}".replace(" ", "_").replace(":", "")
+        config = folder / "config.json"
+        if config.is_file() and "measured" in json.loads(config.read_text()):
+            return folder
+        recipe = f"mini_stage{command[-1]}"
+        settings = [*self.shared, f"seed={seed}", f"schedule.steps={steps}", f"schedule.warmup={min(50, steps // 4)}"]
+        words = [sys.executable, "-m", "langhops_cli", command, recipe, "--out", str(folder)]
+        words += ["--data-root", str(self.options.data_root), *settings, *more]
+        with (self.options.work / f"{folder.name}.log").open("w") as log:
+            subprocess.run(words, check=True, stdout=log, stderr=log)
+        return folder
+
+
+def main() -> None:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data-root", type=Path, required=True)
+    parser.add_argument("--work", type=Path, required=True, help="folder of the runs")
+    parser.add_argument("--sets", default="shapes", help="prepared sets to train and measure on, with commas between")
+    parser.add_argument("--init", type=Path, help="checkpoint that stage 1 goes on from")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--first-steps", type=int, default=2000, help="of stage 1")
+    parser.add_argument("--steps", type=int, default=1000, help="of stage 2")
+    parser.add_argument("--size", type=int, default=128, help="side of the pictures in pixels")
+    parser.add_argument("--batch", type=int, default=2)
+    parser.add_argument("--pictures", type=int, default=50, help="of each val set that are measured on")
+    parser.add_argument("--jobs", type=int, default=1, help="trainings at once")
+    options = parser.parse_args()
+    options.work.mkdir(parents=True, exist_ok=True)
+    trainings = Trainings(options)
+    seeds = range(options.seeds)
+    with ThreadPoolExecutor(options.jobs) as pool:
+        list(pool.map(trainings.first, seeds))  # before all others, which share it
+        tasks = [(variant, seed) for seed in seeds for variant in trainings.variants]
+        results = dict(zip(tasks, pool.map(lambda task: trainings.figures(*task), tasks), strict=True))
+    sys.stdout.write(table(results, seeds))
+    (options.work / "figures.yaml").write_text(
+        yaml.safe_dump({f"{variant}, seed {seed}": figures for (variant, seed), figures in results.items()})
+    )
+
+
+def table(results: dict[tuple[str, int], dict[str, float]], seeds: range) -> str:
+    """Mean and standard deviation of each variant, and of its difference to the reference of the same seed."""
+    lines = ["| variant | " + " | ".join(f"{level} | difference" for level in LEVELS) + " |"]
+    lines.append("|---" * (1 + 2 * len(LEVELS)) + "|")
+    for variant in dict.fromkeys(variant for variant, _ in results):
+        cells = []
+        for level in LEVELS:
+            values = [results[variant, seed].get(level, 0.0) for seed in seeds]
+            reference = [results["reference", seed].get(level, 0.0) for seed in seeds]
+            against = [value - other for value, other in zip(values, reference, strict=True)]
+            cells += [spread(values), "" if variant == "reference" else f"{spread(against, sign='+')}"]
+        lines.append(f"| {variant} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def spread(values: list[float], sign: str = "") -> str:
+    """Mean and standard deviation, "12.3 ± 0.4"."""
+    return f"{mean(values):{sign}.1f}" + (f" ± {stdev(values):.1f}" if len(values) > 1 else "")
+
+
+if __name__ == "__main__":
+    main()
