@@ -99,7 +99,8 @@ class TextEncoder(nn.Module):
             A scalar.
         """
         last, self._last = self._last, None
-        if self.teacher is None or last is None or not last.states.requires_grad:
+        frozen = not any(parameter.requires_grad for parameter in self.encoder.parameters())
+        if self.teacher is None or last is None or frozen:
             return self.lang_projection.new_zeros(())
         with torch.no_grad():
             target = self.teacher(input_ids=last.ids, attention_mask=last.attended.long()).last_hidden_state

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from langhops_cli.checkpoint.folder import CONFIG
 from langhops_cli.model.configuration import ModelConfig
 from langhops_cli.model.criterion import Criterion
 from langhops_cli.training.activations import checkpoint_activations
@@ -139,7 +140,8 @@ def start(
         init: checkpoint to start from; None for the base models alone.
         save: whole; None to start.
     """
-    model, said = build_stage(recipe, config, init if save is None else folder)
+    own = save is not None and (folder / CONFIG).is_file()
+    model, said = build_stage(recipe, config, folder if own else init)
     for line in said:
         log.say(line)
     if recipe.distributed.checkpoint_activations:

@@ -22,7 +22,7 @@ from langhops_cli.training.needs import set_states
 from langhops_cli.training.prospect import Found, Prospect
 from langhops_cli.training.recipe import Recipe, TrainSet
 from langhops_cli.training.resume import ResumeState, check_same_recipe
-from langhops_cli.training.setup import in_part_branch, open_set
+from langhops_cli.training.setup import in_part_branch, open_set, tensors_of_stage
 from langhops_cli.training.sinks import check_sinks
 from langhops_cli.training.trainable import set_trainable
 
@@ -204,11 +204,12 @@ def _checkpoint(plan: Prospect) -> Found:
     what = f"{start}: stage {stage}{step}"
     if plan.saved:
         what = f"{plan.folder / 'resume'}: goes on after step {plan.saved:,} of {plan.recipe.schedule.steps:,}"
-    tensors = read_shapes(start)
+    tensors, left_out = tensors_of_stage(read_shapes(start), plan.config.level)
     if plan.model is None:
         return Found("note", f"{what}; whether it fits is seen when its base models are there")
     missing = fill_model(plan.model, tensors, source=start / WEIGHTS, may_miss=in_part_branch)
-    new = f", {len(missing)} tensors of the part branch start new" if missing else ""
+    new = f", {left_out} of its part branch are left out" if left_out else ""
+    new += f", {len(missing)} tensors of the part branch start new" if missing else ""
     if missing and plan.recipe.stage.init_part_decoder == "objects":
         new += " (its decoder as the object decoder)"
     return Found("ok", f"{what}; {len(tensors)} tensors fit{new}")

@@ -111,12 +111,14 @@ class Run:
             scored = self._score(batch, number * self.recipe.data.accumulate + turn)
             if largest(scored.problem is not None):
                 self._leave_out(scored, number)
+                del scored
                 continue
             assert scored.values is not None
             self.engine.backward(scored.total)
             taken += 1
             for name, value in scored.values.items():
                 sums[name] += value
+            del scored  # the next batch needs the room of its predictions
         if not taken:
             return None
         norm = take_step(self.engine)

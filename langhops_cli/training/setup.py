@@ -86,7 +86,9 @@ def build_stage(recipe: Recipe, config: ModelConfig, init: Path | None) -> tuple
     said = []
     if init is not None:
         read_config(init)
-        tensors = read_tensors(init)
+        tensors, left_out = tensors_of_stage(read_tensors(init), config.level)
+        if left_out:
+            said.append(f"the part branch of {init} is left out ({left_out} tensors)")
     model = build_model(config, pretrained=init is None)
     if init is not None:
         missing = fill_model(model, tensors, source=init / WEIGHTS, may_miss=in_part_branch)
@@ -98,6 +100,18 @@ def build_stage(recipe: Recipe, config: ModelConfig, init: Path | None) -> tuple
     frozen = sum(parameter.numel() for parameter in model.parameters() if not parameter.requires_grad)
     said.append(f"{trained / 1e6:.1f} M parameters are trained, {frozen / 1e6:.1f} M are frozen")
     return model, said
+
+
+def tensors_of_stage(tensors: dict[str, torch.Tensor], level: str) -> tuple[dict[str, torch.Tensor], int]:
+    """What a stage takes of a checkpoint's tensors: for objects alone those of the part branch stay behind.
+
+    Returns:
+        The tensors, and how many were left out.
+    """
+    if level == "parts":
+        return tensors, 0
+    taken = {name: value for name, value in tensors.items() if not in_part_branch(name)}
+    return taken, len(tensors) - len(taken)
 
 
 def in_part_branch(name: str) -> bool:

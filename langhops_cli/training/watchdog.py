@@ -88,9 +88,9 @@ class Watchdog:
             error.flush()
             faulthandler.dump_traceback(error)
             error.write(
-                f"error: {where}: rank {self._rank} hangs, or waits for one that does; what it was at is in {self._path}; "
-                "run the same command again to go on from the last save, with a larger distributed.hang_minutes if it "
-                "was only slow\n"
+                f"error: {where}: rank {self._rank} hangs, or waits for one that does; what it was at is in "
+                f"{self._path}; run the same command again to go on from the last save, with a larger "
+                "distributed.hang_minutes if it was only slow\n"
             )
             error.flush()
         os._exit(TRAINING)

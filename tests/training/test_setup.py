@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
+from langhops_cli.checkpoint.folder import read_tensors
 from langhops_cli.errors import UserError
 from langhops_cli.model.configuration import LANGUAGE_MODELS, BaseModelConfig, ModelConfig, PreprocessingConfig
-from langhops_cli.resources import recipes_folder
+from langhops_cli.resources import assets_folder, recipes_folder
 from langhops_cli.training.recipe import load_recipe
-from langhops_cli.training.setup import model_config
+from langhops_cli.training.setup import build_stage, model_config
 
 MINI = recipes_folder() / "mini_stage2.yaml"
 
@@ -74,3 +77,14 @@ def test_the_model_of_a_checkpoint_is_a_preset(tmp_path: Path) -> None:
     assert model_config(recipe, tmp_path) == expected
     with pytest.raises(UserError, match="give one with --init"):
         model_config(recipe)
+
+
+def test_stage_1_takes_the_object_half_of_a_whole_checkpoint() -> None:
+    embedded = assets_folder() / "mini"
+    recipe = load_recipe(recipes_folder() / "mini_stage1.yaml")
+    model, said = build_stage(recipe, model_config(recipe), embedded)
+    assert model.part_branch is None
+    assert re.search(r"the part branch of .*mini is left out \(\d+ tensors\)", said[0])
+    saved = read_tensors(embedded)
+    name = "object_decoder.norm.weight"
+    assert torch.equal(model.state_dict()[name], saved[name].float())
