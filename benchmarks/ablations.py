@@ -3,8 +3,8 @@
     langhops prepare shapes --train 2000 --val 200 --data-root DATA
     python benchmarks/ablations.py --data-root DATA --work RUNS --sets shapes [--seeds 3] [--steps 1000] [--jobs 2]
 
-Every seed trains stage 1 once (or goes on from `--init`), and from it stage 2 in each variant; the one-stage variant
-trains stage 2 alone for as many steps as both together, and is left out with `--init`. Prints mask AP on the val
+Every seed trains stage 1 once, and from it stage 2 in each variant; the one-stage variant trains stage 2 alone for as
+many steps as both together. With `--init` both start from the object half of that checkpoint. Prints mask AP on the val
 pictures as mean and standard deviation over the seeds, and the difference to the reference, seed by seed. A run that is
 done is not done again, so that the command can be stopped and given once more.
 """
@@ -15,6 +15,7 @@ import argparse
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import mean, stdev
@@ -40,33 +41,35 @@ class Trainings:
         self.options = options
         self.shared = [
             f"data.image_size={options.size}", f"data.batch={options.batch}", f"data.val_pictures={options.pictures}",
-            "data.workers=0", "logging.save_every=100000",
+            "data.workers=0", "logging.save_every=100000", "logging.sheet=false",
         ]  # fmt: skip
         names = options.sets.split(",")
         self.shared += [
             f"data.train=[{', '.join(f'{{name: {name}}}' for name in names)}]",
             f"data.val=[{options.sets}]",
         ]
-        self.variants = [name for name in VARIANTS if options.init is None or name != ONE_STAGE]
 
     def figures(self, variant: str, seed: int) -> dict[str, float]:
         """Mask AP of a variant, the mean over the held-out sets."""
-        steps = self.options.steps
+        init, steps = self.options.init, self.options.steps
         if variant == ONE_STAGE:
-            init, steps = [], steps + self.options.first_steps
+            steps += self.options.first_steps
         else:
-            init = ["--init", str(self.first(seed))]
-        folder = self.run("train-stage2", variant, seed, steps, [*VARIANTS[variant], *init])
+            init = self.first(seed)
+        # A part decoder that starts as a copy spends short trainings on telling its queries apart.
+        changes = [*VARIANTS[variant], "stage.init_part_decoder=none"]
+        folder = self.run("train-stage2", variant, seed, steps, init, changes)
         sets = json.loads((folder / "config.json").read_text())["measured"].values()
         found = {level: [row[level] for row in sets if row[level] is not None] for level in LEVELS}
         return {level: mean(values) for level, values in found.items() if values}
 
     def first(self, seed: int) -> Path:
         """Stage 1 of a seed."""
-        init = [] if self.options.init is None else ["--init", str(self.options.init)]
-        return self.run("train-stage1", "stage 1", seed, self.options.first_steps, init)
+        return self.run("train-stage1", "stage 1", seed, self.options.first_steps, self.options.init)
 
-    def run(self, command: str, name: str, seed: int, steps: int, more: list[str]) -> Path:
+    def run(
+        self, command: str, name: str, seed: int, steps: int, init: Path | None, changes: Sequence[str] = ()
+    ) -> Path:
         """Train, unless that was done before; return the folder."""
         folder = self.options.work / f"{name} {seed}".replace(" ", "_").replace(":", "")
         config = folder / "config.json"
@@ -75,7 +78,8 @@ class Trainings:
         recipe = f"mini_stage{command[-1]}"
         settings = [*self.shared, f"seed={seed}", f"schedule.steps={steps}", f"schedule.warmup={min(50, steps // 4)}"]
         words = [sys.executable, "-m", "langhops_cli", command, recipe, "--out", str(folder)]
-        words += ["--data-root", str(self.options.data_root), *settings, *more]
+        words += ["--data-root", str(self.options.data_root), *settings, *changes]
+        words += [] if init is None else ["--init", str(init)]
         with (self.options.work / f"{folder.name}.log").open("w") as log:
             subprocess.run(words, check=True, stdout=log, stderr=log)
         return folder
@@ -87,7 +91,7 @@ def main() -> None:
     parser.add_argument("--data-root", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True, help="folder of the runs")
     parser.add_argument("--sets", default="shapes", help="prepared sets to train and measure on, with commas between")
-    parser.add_argument("--init", type=Path, help="checkpoint that stage 1 goes on from")
+    parser.add_argument("--init", type=Path, help="checkpoint whose object half is trained on")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--first-steps", type=int, default=2000, help="of stage 1")
     parser.add_argument("--steps", type=int, default=1000, help="of stage 2")
@@ -101,7 +105,7 @@ def main() -> None:
     seeds = range(options.seeds)
     with ThreadPoolExecutor(options.jobs) as pool:
         list(pool.map(trainings.first, seeds))  # before all others, which share it
-        tasks = [(variant, seed) for seed in seeds for variant in trainings.variants]
+        tasks = [(variant, seed) for seed in seeds for variant in VARIANTS]
         results = dict(zip(tasks, pool.map(lambda task: trainings.figures(*task), tasks), strict=True))
     sys.stdout.write(table(results, seeds))
     (options.work / "figures.yaml").write_text(

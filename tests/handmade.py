@@ -5,9 +5,10 @@ from pathlib import Path
 
 from datasets.arrow_writer import ArrowWriter
 
+from langhops_cli.checkpoint.files import file_hash
 from langhops_cli.data.index import INDEX, open_datasets
 from langhops_cli.data.rows import features
-from langhops_cli.data.writer import category_names, file_hash
+from langhops_cli.data.writer import category_names
 
 
 def write_index(root: Path, split: str) -> None:

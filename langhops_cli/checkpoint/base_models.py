@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from langhops_cli.checkpoint.files import file_hash
 from langhops_cli.checkpoint.precision import loading_options
 from langhops_cli.errors import ENVIRONMENT, UserError
 from langhops_cli.model.configuration import PALIGEMMA2_3B, Precision
@@ -245,8 +246,7 @@ def _file_digest(path: Path) -> str:
     stored = os.path.realpath(path).rpartition(os.sep)[2]
     if path.is_symlink() and len(stored) == 64:
         return stored  # the Hub's cache names large files by their SHA-256
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return file_hash(path)
 
 
 def _cached_snapshot(source: str, revision: str | None) -> Path | None:

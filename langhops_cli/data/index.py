@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from functools import cached_property
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from langhops_cli.checkpoint.files import file_hash
 from langhops_cli.data import masks
 from langhops_cli.data.names import ask_for_known, leave_out
 from langhops_cli.data.pictures import read_picture
@@ -287,9 +287,7 @@ def _read_meta(annotation_file: Path) -> dict[str, Any]:
         meta: dict[str, Any] = json.loads(path.read_bytes())
     except (OSError, ValueError):
         raise UserError(f"{path} is missing or broken; prepare the set again.", code=DATA) from None
-    with annotation_file.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != meta["sha256"]:
+    if file_hash(annotation_file) != meta["sha256"]:
         raise UserError(
             f"{annotation_file} was changed after its set was prepared; to read what it says now, prepare a new set "
             f"from it: langhops prepare coco-parts --source {annotation_file.parent} --name NAME",

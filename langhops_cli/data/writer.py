@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from collections.abc import Mapping, Sequence
@@ -10,6 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
+from langhops_cli.checkpoint.files import file_hash
 from langhops_cli.data.index import INDEX, open_datasets
 from langhops_cli.data.rows import CategoryNumbers, Fingerprint, Row, features, to_row
 from langhops_cli.data.verify import CheckedPicture
@@ -145,12 +145,6 @@ def category_names(categories: Sequence[Mapping[str, Any]]) -> list[tuple[int, s
         else (row["id"], names[row["parent_id"]], row["part_name"])
         for row in categories
     ]
-
-
-def file_hash(path: Path) -> str:
-    """SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _write_entry(file: IO[bytes], entry: dict[str, Any]) -> None:

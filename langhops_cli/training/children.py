@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -20,6 +19,7 @@ from types import FrameType
 from typing import Any
 
 from langhops_cli.errors import DATA, TRAINING, UserError
+from langhops_cli.training.distributed import free_port
 from langhops_cli.training.launch import Launch
 
 FAULTS = "LANGHOPS_FAULTS"
@@ -114,14 +114,6 @@ def reporting() -> Iterator[None]:
 def is_child() -> bool:
     """Whether this process was started by `run_children`."""
     return FAULTS in os.environ
-
-
-def free_port() -> int:
-    """A port of this machine that nothing listens at."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _is_main() -> bool:

@@ -46,7 +46,7 @@ def join_processes(*, hang_minutes: float = 30.0) -> None:
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
     if "RANK" not in os.environ:
         alone = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1"}
-        os.environ.update(alone, MASTER_PORT=str(_free_port()))
+        os.environ.update(alone, MASTER_PORT=str(free_port()))
     _quiet()
     import deepspeed
 
@@ -156,7 +156,8 @@ def end_all(error: UserError) -> NoReturn:
     raise error if is_first() else SystemExit(error.code)
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of this machine that nothing listens at."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -14,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from langhops_cli.checkpoint.files import flush, write_text
+from langhops_cli.checkpoint.files import file_hash, flush, write_text
 from langhops_cli.errors import TRAINING, USAGE, UserError
 from langhops_cli.training.distributed import gather, is_first, together, world_size
 from langhops_cli.training.recipe import Recipe, load_recipe
@@ -183,7 +182,7 @@ class ResumeState:
         """List the files of a save, and give it its name: from then on it counts."""
         try:
             files = {
-                path.name: {"bytes": path.stat().st_size, "sha256": _hash(path)} for path in sorted(part.iterdir())
+                path.name: {"bytes": path.stat().st_size, "sha256": file_hash(path)} for path in sorted(part.iterdir())
             }
             record = {"ranks": world_size(), "zero": self._zero, "files": files}
             write_text(part / LIST, json.dumps(record, indent=1) + "\n")
@@ -297,18 +296,13 @@ def _check(folder: Path) -> tuple[str | None, dict[str, Any]]:
             size = path.stat().st_size
             if size != facts["bytes"]:
                 return f"{name} has {size} bytes, not {facts['bytes']}", {}
-            if _hash(path) != facts["sha256"]:
+            if file_hash(path) != facts["sha256"]:
                 return f"the contents of {name} have changed", {}
         return None, {"ranks": int(record["ranks"]), "zero": int(record["zero"])}
     except FileNotFoundError as error:
         return f"{Path(error.filename or LIST).name} is missing", {}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return first_line(error), {}
-
-
-def _hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def first_line(error: BaseException) -> str:

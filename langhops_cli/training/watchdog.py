@@ -15,6 +15,9 @@ from typing import Self
 
 from langhops_cli.errors import TRAINING
 
+GRACE = 60.0
+"""Most seconds that a rank which has spoken lives on: its end would end those that wait for it before they speak."""
+
 
 class Watchdog:
     """Ends this process when it has not begun another batch, nor come to its end, for too long.
@@ -93,4 +96,5 @@ class Watchdog:
                 "distributed.hang_minutes if it was only slow\n"
             )
             error.flush()
+        time.sleep(min(30 * self._minutes, GRACE))
         os._exit(TRAINING)

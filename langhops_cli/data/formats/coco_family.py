@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from langhops_cli.data.formats.coco_files import CocoFile, check_file_name, find_splits
+from langhops_cli.data.formats.coco_parts import known_rows
 from langhops_cli.data.formats.roles import note_names
 from langhops_cli.data.masks import BadMaskError, to_box
 from langhops_cli.data.records import InstanceRecord, Picture, PictureRecords, Role, Source
@@ -153,13 +153,8 @@ def read_boxes(
 ) -> PictureRecords:
     """Read the boxes of a picture, whatever its annotations say of masks; its content is their JSON texts."""
     records = PictureRecords()
-    for text in picture.content:
-        row = json.loads(text)
-        number = row["category_id"]
-        if isinstance(number, int) and number in roles:
-            add_box(records, row["id"], roles[number][0][0], row.get("bbox"), size, crowd=bool(row.get("iscrowd")))
-        else:
-            records.drops.add("unknown category", row["id"])
+    for row, meant in known_rows(picture, roles, records.drops):
+        add_box(records, row["id"], meant[0][0], row.get("bbox"), size, crowd=bool(row.get("iscrowd")))
     return records
 
 

@@ -128,14 +128,22 @@ def read_annotations(
 ) -> PictureRecords:
     """Read the annotations of a picture; a `Read` whose picture's content is their JSON texts."""
     records = PictureRecords()
+    for row, meant in known_rows(picture, roles, records.drops):
+        records.instances.extend(read_instance(row, size, meant, records.drops))
+    return records
+
+
+def known_rows(
+    picture: Picture, roles: Mapping[int, Sequence[Role]], drops: Drops
+) -> Iterator[tuple[dict[str, Any], Sequence[Role]]]:
+    """The annotations of a picture, each with what its category stands for; those of unknown ones are left out."""
     for text in picture.content:
         row = json.loads(text)
         number = row["category_id"]
         if isinstance(number, int) and number in roles:
-            records.instances.extend(read_instance(row, size, roles[number], records.drops))
+            yield row, roles[number]
         else:
-            records.drops.add("unknown category", row["id"])
-    return records
+            drops.add("unknown category", row["id"])
 
 
 def read_instance(

@@ -90,7 +90,7 @@ def read_pascal_part(source: Path, *, images: Path | None = None, all_names: boo
     """
     folder = source / FOLDER if (source / FOLDER).is_dir() else source
     drops = Drops()
-    names = list_mats(folder, drops)
+    names = list_stems(folder, ".mat", drops)
     if not names:
         raise UserError(f"{source} holds no {FOLDER}/*.mat; unpack trainval.tar.gz of Pascal-Part there.", code=DATA)
     base = folder.parent if folder.name == FOLDER else folder
@@ -108,17 +108,18 @@ def read_pascal_part(source: Path, *, images: Path | None = None, all_names: boo
     return records
 
 
-def list_mats(folder: Path, drops: Drops) -> list[str]:
-    """Names of the MATLAB files of a folder, without their ending, in order.
+def list_stems(folder: Path, suffix: str, drops: Drops) -> list[str]:
+    """Names of the files of one kind in a folder, without their ending, in order.
 
     Args:
-        folder: where they lie.
+        folder: where they lie; one that is not there holds none.
+        suffix: their ending, ".mat".
         drops: gets those that cannot be meant.
     """
     names = []
     for name in sorted(os.listdir(folder)) if folder.is_dir() else ():
-        stem, suffix = os.path.splitext(name)
-        if suffix != ".mat":
+        stem, ending = os.path.splitext(name)
+        if ending != suffix:
             continue
         if name.startswith("."):
             drops.add("hidden file", name)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from langhops_cli.data import masks
-from langhops_cli.data.formats.folders import check_file, is_text
-from langhops_cli.data.formats.pascal_part import FOLDER, mask_of, read_objects
+from langhops_cli.data.formats.folders import check_file
+from langhops_cli.data.formats.pascal_part import FOLDER, list_stems, mask_of, read_objects
 from langhops_cli.data.formats.published import published_tree, size_remarks
 from langhops_cli.data.formats.regions import intersect, split_among, subtract
 from langhops_cli.data.formats.semantic_maps import read_masks
@@ -80,26 +79,11 @@ def _instances_remark(mats: Path | None, names: Sequence[str]) -> str:
 
 def _list(root: Path, split: str, drops: Drops) -> list[str]:
     """Names of the annotated pictures of a split, in order."""
-    annotated = _stems(root / PARTS / split, ".png", drops)
-    folder = root / "images" / split
-    if bare := sorted(_stems(folder, ".jpg", drops) - annotated if folder.is_dir() else ()):
+    annotated = list_stems(root / PARTS / split, ".png", drops)
+    pictures = list_stems(root / "images" / split, ".jpg", drops)
+    if bare := sorted(set(pictures) - set(annotated)):
         drops.add("picture without annotations", *bare)
     return sorted(annotated)
-
-
-def _stems(folder: Path, suffix: str, drops: Drops) -> set[str]:
-    stems = set()
-    for name in sorted(os.listdir(folder)):
-        stem, ending = os.path.splitext(name)
-        if ending != suffix:
-            continue
-        if name.startswith("."):
-            drops.add("hidden file", name)
-        elif not is_text(name):
-            drops.add("file name that is no UTF-8", ascii(name))
-        else:
-            stems.add(stem)
-    return stems
 
 
 def _read_shots(path: Path, train: Sequence[str], drops: Drops) -> list[str]:
