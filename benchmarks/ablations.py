@@ -17,6 +17,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from pathlib import Path
 from statistics import mean, stdev
 
@@ -41,7 +42,7 @@ class Trainings:
         self.options = options
         self.shared = [
             f"data.image_size={options.size}", f"data.batch={options.batch}", f"data.val_pictures={options.pictures}",
-            "data.workers=0", "logging.save_every=100000", "logging.sheet=false",
+            "data.workers=0", "logging.save_every=100000", "logging.sheet=0",
         ]  # fmt: skip
         names = options.sets.split(",")
         self.shared += [
@@ -51,9 +52,9 @@ class Trainings:
 
     def figures(self, variant: str, seed: int) -> dict[str, float]:
         """Mask AP of a variant, the mean over the held-out sets."""
-        init, steps = self.options.init, self.options.steps
+        steps = self.options.steps
         if variant == ONE_STAGE:
-            steps += self.options.first_steps
+            init, steps = self.start, steps + self.options.first_steps
         else:
             init = self.first(seed)
         # A part decoder that starts as a copy spends short trainings on telling its queries apart.
@@ -65,7 +66,15 @@ class Trainings:
 
     def first(self, seed: int) -> Path:
         """Stage 1 of a seed."""
-        return self.run("train-stage1", "stage 1", seed, self.options.first_steps, self.options.init)
+        return self.run("train-stage1", "stage 1", seed, self.options.first_steps, self.start)
+
+    @cached_property
+    def start(self) -> Path | None:
+        """What stage 1 and the one-stage trainings go on from: the given checkpoint without its part branch."""
+        if self.options.init is None:
+            return None
+        # Stage 1 leaves the part branch behind; its one step is too small to change a weight.
+        return self.run("train-stage1", "start", 0, 1, self.options.init, ["optimizer.learning_rate=1e-12"])
 
     def run(
         self, command: str, name: str, seed: int, steps: int, init: Path | None, changes: Sequence[str] = ()
@@ -103,6 +112,7 @@ def main() -> None:
     options.work.mkdir(parents=True, exist_ok=True)
     trainings = Trainings(options)
     seeds = range(options.seeds)
+    _ = trainings.start
     with ThreadPoolExecutor(options.jobs) as pool:
         list(pool.map(trainings.first, seeds))  # before all others, which share it
         tasks = [(variant, seed) for seed in seeds for variant in VARIANTS]
