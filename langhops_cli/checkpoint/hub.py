@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -66,9 +67,11 @@ def explained(what: str) -> Iterator[None]:
         UserError: the Hub cannot be reached, or refuses what is asked for.
     """
     from huggingface_hub.errors import (
+        EntryNotFoundError,
         GatedRepoError,
         HfHubHTTPError,
         HTTPError,
+        LocalEntryNotFoundError,
         LocalTokenNotFoundError,
         RepositoryNotFoundError,
         RevisionNotFoundError,
@@ -76,7 +79,10 @@ def explained(what: str) -> Iterator[None]:
 
     try:
         yield
-    except (OSError, ValueError, HTTPError) as error:
+    except (OSError, ValueError, HTTPError, EntryNotFoundError) as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            message = "no space is left on the disk; make room, and the same command goes on."
+            raise UserError(message, code=ENVIRONMENT) from error
         status = getattr(error.response, "status_code", None) if isinstance(error, HfHubHTTPError) else None
         code = ENVIRONMENT
         if isinstance(error, GatedRepoError):
@@ -85,12 +91,14 @@ def explained(what: str) -> Iterator[None]:
             why, code = "has none of that name, or not for your account: check the name, or `hf auth login`", DATA
         elif isinstance(error, RevisionNotFoundError):
             why, code = "has it, but not that revision: check the branch, tag or commit", DATA
+        elif isinstance(error, EntryNotFoundError) and not isinstance(error, LocalEntryNotFoundError):
+            why, code = "has no such file any more", DATA
         elif isinstance(error, LocalTokenNotFoundError) or status == 401:
-            why = "does not know you: `hf auth login` with a token that may write"
+            why = "does not know you: `hf auth login` with a token that may do this"
         elif status == 403:
             why = "does not let you: check the owner's name and what your token may do"
         elif isinstance(error, OSError) and error.errno is not None and not isinstance(error, ConnectionError):
-            raise  # a full disk and the like, which the Hub has no part in
+            raise  # a folder that cannot be written and the like, which the Hub has no part in
         elif status is None and not isinstance(error, ValueError):
             why = "cannot be reached: connect, or use a local folder"
         else:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 from urllib.parse import urlsplit
 
+from langhops_cli.checkpoint.hub import explained
 from langhops_cli.data.download import Advance, download
 from langhops_cli.data.manifests import Manifest, RemoteFile
 from langhops_cli.data.unpack import is_unpacked, unpack
@@ -208,7 +206,7 @@ def _fetch_hub(file: RemoteFile, folder: Path, track: TrackBytes) -> None:
 
     owner, name, *rest = file.url.removeprefix("hub://").split("/")
     place = folder / HUB_PLACE / owner / name
-    with _hub_explained(file.url):
+    with explained(f"{file.url}: the Hub"):
         came = Path(hf_hub_download(f"{owner}/{name}", "/".join(rest), repo_type="dataset", local_dir=place))
     try:
         _refuse_wrong(came, file=file, track=track)
@@ -217,39 +215,3 @@ def _fetch_hub(file: RemoteFile, folder: Path, track: TrackBytes) -> None:
         raise
     (folder / file.path).parent.mkdir(parents=True, exist_ok=True)
     os.replace(came, folder / file.path)
-
-
-@contextlib.contextmanager
-def _hub_explained(url: str) -> Iterator[None]:
-    """Turn what the Hub refuses into one line that names the file and says what to do."""
-    from huggingface_hub.errors import (
-        EntryNotFoundError,
-        GatedRepoError,
-        HfHubHTTPError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-    )
-    from huggingface_hub.errors import HTTPError as HubError
-
-    try:
-        yield
-    except (OSError, ValueError, HubError, EntryNotFoundError) as error:
-        status = getattr(error.response, "status_code", None) if isinstance(error, HfHubHTTPError) else None
-        code = ENVIRONMENT
-        if isinstance(error, GatedRepoError):
-            why = "the Hub wants its licence accepted first: open its page, accept, then `hf auth login`"
-        elif isinstance(error, RepositoryNotFoundError):
-            why, code = "the Hub has no such dataset, or not for your account: `hf auth login`", DATA
-        elif isinstance(error, EntryNotFoundError) and not isinstance(error, LocalEntryNotFoundError):
-            why, code = "the dataset on the Hub has no such file any more", DATA
-        elif status in (401, 403):
-            why = "the Hub does not let you: `hf auth login` with an account that may have it"
-        elif isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            why = "no space is left on the disk; make room, and the same command goes on"
-        elif isinstance(error, OSError) and error.errno is not None and not isinstance(error, ConnectionError):
-            raise  # a folder that cannot be written and the like, which the Hub has no part in
-        elif status is None and not isinstance(error, ValueError):
-            why = "the Hub cannot be reached; check the network, and that HF_HUB_OFFLINE is not set"
-        else:
-            why = "the Hub refuses: " + " ".join(str(error).split())[:200]
-        raise UserError(f"{url}: {why}.", code=code) from error

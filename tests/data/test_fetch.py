@@ -159,13 +159,13 @@ class TestHub:
         ("kind", "status", "code", "words"),
         [
             ("GatedRepoError", 403, ENVIRONMENT, "licence accepted"),
-            ("RepositoryNotFoundError", 404, DATA, "no such dataset"),
+            ("RepositoryNotFoundError", 404, DATA, "none of that name"),
             ("RemoteEntryNotFoundError", 404, DATA, "no such file"),
             ("HfHubHTTPError", 403, ENVIRONMENT, "does not let you"),
-            ("HfHubHTTPError", 500, ENVIRONMENT, "refuses"),
+            ("HfHubHTTPError", 500, ENVIRONMENT, "refused"),
             ("LocalEntryNotFoundError", None, ENVIRONMENT, "cannot be reached"),
             ("OfflineModeIsEnabled", None, ENVIRONMENT, "cannot be reached"),
-            ("HFValidationError", None, ENVIRONMENT, "refuses"),
+            ("HFValidationError", None, ENVIRONMENT, "refused"),
         ],
     )
     def test_what_it_refuses_is_explained(
