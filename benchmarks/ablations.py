@@ -1,6 +1,6 @@
 """What each idea of the method adds: short trainings of the mini model with one idea taken out, several seeds each.
 
-    langhops prepare shapes --train 2000 --val 200 --data-root DATA
+    langhops prepare shapes --kinds car,house,chair,bird --objects 2 --size 128 --train 1500 --val 150 --data-root DATA
     python benchmarks/ablations.py --data-root DATA --work RUNS --sets shapes [--seeds 3] [--steps 1000] [--jobs 2]
 
 Every seed trains stage 1 once, and from it stage 2 in each variant; the one-stage variant trains stage 2 alone for as

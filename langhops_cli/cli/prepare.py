@@ -75,6 +75,8 @@ OPTIONS: dict[str, tuple[Any, Any]] = {
     "size": (Annotated[int, Option(help="Side of the pictures in pixels.")], 256),
     "seed": (Annotated[int, Option(min=0, help="Decides every picture.")], 0),
     "novel": (Annotated[int, Option(min=0, help="Number of pictures of kinds that are held out.")], 0),
+    "kinds": (Annotated[str, Option(help="Draw these kinds only, with commas between; all when left out.")], ""),
+    "objects": (Annotated[int, Option(min=1, max=6, help="Objects that a picture shows at most.")], 6),
     "strict": (Annotated[bool, Option("--strict", help="Refuse to leave anything out: exit code 3.")], False),
     "workers": (
         Annotated[int | None, Option(min=1, help="Processes that read pictures; the number of cores when left out.")],

@@ -18,6 +18,7 @@ from langhops_cli.data.paint import Paint, mix_colour, mix_paint, plain
 
 OBJECTS = np.cumsum([0.18, 0.26, 0.22, 0.16, 0.11, 0.07])
 """How often a scene is meant to hold one, two .. six objects; where there is no room it holds fewer."""
+MOST_OBJECTS = len(OBJECTS)
 LEAST_SEEN = 0.45
 """Things are placed so that at least this share of what each object shows of itself stays in sight."""
 LEAST_INSIDE = 0.6
@@ -75,15 +76,16 @@ class Composition:
     seed: int
 
 
-def compose(draw: np.random.Generator, kinds: Sequence[str], *, first: str) -> Composition:
+def compose(draw: np.random.Generator, kinds: Sequence[str], *, first: str, most: int = MOST_OBJECTS) -> Composition:
     """Decide a scene: a background, and one to six objects and what hides them from back to front.
 
     Args:
         draw: decides all.
         kinds: what its objects may be.
         first: the kind that it holds at least once.
+        most: how many objects it holds at most.
     """
-    wanted = 1 + int(np.searchsorted(OBJECTS, draw.random() * OBJECTS[-1]))
+    wanted = min(1 + int(np.searchsorted(OBJECTS, draw.random() * OBJECTS[-1])), most)
     chosen = [first, *(kinds[int(draw.integers(len(kinds)))] for _ in range(wanted - 1))]
     ground = mix_colour(draw, vivid=0.6)
     backdrops = [(mix_paint(draw, ground), 0.0)]

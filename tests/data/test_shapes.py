@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -303,4 +304,29 @@ def test_the_manifest_says_what_is_drawn() -> None:
 def test_impossible_numbers_are_refused(tmp_path: Path, numbers: dict[str, int]) -> None:
     with pytest.raises(UserError):
         generate(tmp_path, **{"train": 1, "val": 1, "size": 96, "seed": 0, **numbers})
+    assert not list(tmp_path.iterdir())
+
+
+def test_chosen_kinds_and_few_objects(tmp_path: Path) -> None:
+    source = generate(tmp_path, train=12, val=0, size=64, seed=3, kinds="house, bottle,dragon", objects=2)
+    assert set(source.tree) == {"house", "bottle"}  # a held-out kind is drawn with --novel alone
+    scenes = [scene_of("train", number, seed=3, size=64, seen=("bottle", "house"), objects=2) for number in range(12)]
+    assert all(1 <= len(scene.objects) <= 2 and set(scene.objects) <= {"bottle", "house"} for scene in scenes)
+    assert {name for scene in scenes for name in scene.objects} == {"bottle", "house"}
+    assert max(len(scene.objects) for scene in scenes) == 2
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"kinds": "house,cat"}, "'cat'"),
+        ({"kinds": "dragon"}, "seen in training"),
+        ({"kinds": "house", "novel": 2}, "held out"),
+        ({"objects": 0}, "--objects"),
+        ({"objects": 7}, "--objects"),
+    ],
+)
+def test_impossible_choices_are_refused(tmp_path: Path, settings: dict[str, Any], words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        generate(tmp_path, **{"train": 1, "val": 1, "size": 64, "seed": 0, **settings})
     assert not list(tmp_path.iterdir())
