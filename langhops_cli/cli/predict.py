@@ -1,8 +1,9 @@
-"""`langhops predict`: objects and their parts in pictures, as COCO, overlays and a tree."""
+"""`langhops predict`: objects and their parts in pictures, as COCO, overlays, a page to look at and a tree."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 RESULTS = "predictions.json"
 OVERLAYS = "overlays"
+GALLERY = "index.html"
 
 
 def predict(
@@ -26,12 +28,15 @@ def predict(
     checkpoint: Annotated[
         Path | None, Option(help="Folder or Hub id of a model; the embedded one if not given.")
     ] = None,
-    out: Annotated[Path, Option(help="Folder for predictions.json and the overlays.")] = Path("predictions"),
+    out: Annotated[Path, Option(help="Folder for predictions.json, index.html and the overlays.")] = Path(
+        "predictions"
+    ),
     min_score: Annotated[
         float | None, Option(min=0.0, max=1.0, help="Leave out what scores less; the model's own limit when left out.")
     ] = None,
     device: Annotated[str, Option(help="auto, cpu or cuda.")] = "auto",
     overlays: Annotated[bool, Option(help="Draw what was found on a copy of each picture.")] = True,
+    gallery: Annotated[bool, Option(help="Write index.html, a page that shows pictures, trees and masks.")] = True,
     as_json: Annotated[bool, Option("--json", help="Print what was found as JSON instead of as a tree.")] = False,
 ) -> None:
     """Segment objects and their parts.
@@ -53,12 +58,16 @@ def predict(
     new = not out.exists()
     out.mkdir(parents=True, exist_ok=True)
     try:
-        skipped = _predict_all(predictor, paths, vocabulary, out, min_score, overlays=overlays, as_json=as_json)
+        skipped = _predict_all(
+            predictor, paths, vocabulary, out, min_score, overlays=overlays, gallery=gallery, as_json=as_json
+        )
     finally:
         if new and not any(out.iterdir()):
             out.rmdir()
     done = len(paths) - skipped
-    note(f"{_count(done, 'picture')} in {out / RESULTS}" + (f", drawn in {out / OVERLAYS}" if overlays else ""))
+    drawn = f", drawn in {out / OVERLAYS}" if overlays else ""
+    shown = f"; to look at them, open {out / GALLERY}" if gallery else ""
+    note(f"{_count(done, 'picture')} in {out / RESULTS}{drawn}{shown}")
     if skipped:
         raise UserError(f"{skipped} of {_count(len(paths), 'picture')} skipped, the others are done", code=DATA)
 
@@ -71,6 +80,7 @@ def _predict_all(
     min_score: float | None,
     *,
     overlays: bool,
+    gallery: bool,
     as_json: bool,
 ) -> int:
     """Predict pictures one by one, write and show the results; return how many could not be read.
@@ -82,12 +92,14 @@ def _predict_all(
     from langhops_cli.data.pictures import read_picture
     from langhops_cli.prediction.draw import draw_overlay
     from langhops_cli.prediction.export import CocoWriter
+    from langhops_cli.prediction.gallery import GalleryWriter
 
     names = [*vocabulary.object_names, *(part.name for part in vocabulary.part_classes)]
     targets = overlay_paths(paths, out / OVERLAYS)
     results: list[dict[str, Any]] = []
     skipped = 0
-    with CocoWriter(out / RESULTS, vocabulary) as writer:
+    pages = GalleryWriter(out / GALLERY, vocabulary) if gallery else nullcontext()
+    with CocoWriter(out / RESULTS, vocabulary) as writer, pages as page:
         for path, target in progress(zip(paths, targets, strict=True), label="predict", total=len(paths)):
             try:
                 image = read_picture(path)
@@ -99,6 +111,8 @@ def _predict_all(
                 continue
             prediction = predictor.predict(image, vocabulary, min_score=min_score, name=path.as_posix())
             writer.add(prediction)
+            if page is not None:
+                page.add(image, prediction)
             if overlays:
                 drawn = draw_overlay(image, prediction, names=names)
                 write_whole(target, lambda beside, drawn=drawn: drawn.save(beside, format="JPEG", quality=92))  # type: ignore[misc]
@@ -151,8 +165,9 @@ def _check_out(out: Path) -> None:
     for path in (out, *out.parents, out / OVERLAYS):
         if path.exists() and not path.is_dir():
             raise UserError(f"{path} is a file; give --out a folder", code=DATA)
-    if (out / RESULTS).is_dir():
-        raise UserError(f"{out / RESULTS} is a folder; give another --out", code=DATA)
+    for file in (out / RESULTS, out / GALLERY):
+        if file.is_dir():
+            raise UserError(f"{file} is a folder; give another --out", code=DATA)
 
 
 def _without_own_overlays(paths: Sequence[Path], images: Iterable[str], out: Path) -> list[Path]:

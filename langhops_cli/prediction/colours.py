@@ -42,7 +42,7 @@ def colours_of(names: Iterable[str]) -> dict[str, Colour]:
 def ink_on(background: Colour) -> Colour:
     """Return near black or white, whichever reads better on the background."""
     red, green, blue = ((value / 255) ** 2.2 for value in background)
-    return (20, 20, 24) if 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.3 else (255, 255, 255)
+    return (20, 20, 24) if 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.18 else (255, 255, 255)
 
 
 def _shade(colour: Colour, turn: int) -> Colour:

@@ -161,7 +161,7 @@ def test_why_the_hub_takes_no_model(error: Exception, message: str, hub: SimpleN
 
 def test_a_full_disk_is_not_blamed_on_the_hub(hub: SimpleNamespace) -> None:
     hub.refusal = OSError(28, "No space left on device")
-    with pytest.raises(UserError, match="^no space is left on the disk") as caught:
+    with pytest.raises(UserError, match=r"^no space is left on the disk") as caught:
         find_checkpoint("someone/dogs")
     assert "Hub" not in str(caught.value)
 

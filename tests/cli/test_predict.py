@@ -85,7 +85,7 @@ def test_folder_gives_coco_overlays_and_trees(run, tmp_path):
     before = files(tmp_path / "imgs")
     result = run("imgs")
     assert result.exit_code == 0, result.output
-    assert files(tmp_path / "predictions") == {"predictions.json", "overlays/a.jpg", "overlays/ü b.jpg"}
+    assert files(tmp_path / "predictions") == {"predictions.json", "index.html", "overlays/a.jpg", "overlays/ü b.jpg"}
     assert files(tmp_path / "imgs") == before
     coco = COCO(str(tmp_path / "predictions/predictions.json"))
     assert [row["file_name"] for row in coco.dataset["images"]] == ["imgs/a.png", "imgs/deep/ü b.jpg"]
@@ -107,7 +107,7 @@ def test_folder_gives_coco_overlays_and_trees(run, tmp_path):
 
 def test_json_and_no_overlays(run, tmp_path):
     draw(tmp_path / "a.png")
-    result = run("a.png", "--json", "--no-overlays", "--out", "here/there")
+    result = run("a.png", "--json", "--no-overlays", "--no-gallery", "--out", "here/there")
     assert result.exit_code == 0, result.output
     (found,) = json.loads(result.stdout)
     assert (found["picture"], found["width"], found["height"], found["overlay"]) == ("a.png", 60, 40, None)
@@ -135,7 +135,7 @@ def test_bad_picture_in_a_folder_is_named_and_the_others_are_done(run, tmp_path,
     assert errors[0].startswith("error: imgs/a.jpg ")
     assert "; skipped (1 of 3)." in errors[0]
     assert errors[1] == "error: 1 of 3 pictures skipped, the others are done"
-    assert files(tmp_path / "predictions") == {"predictions.json", "overlays/b.jpg", "overlays/c.jpg"}
+    assert files(tmp_path / "predictions") == {"predictions.json", "index.html", "overlays/b.jpg", "overlays/c.jpg"}
     rows = json.loads((tmp_path / "predictions/predictions.json").read_text(encoding="utf-8"))["images"]
     assert [row["file_name"] for row in rows] == ["imgs/b.jpg", "imgs/c.jpg"]
 
@@ -248,7 +248,12 @@ def test_overlays_of_an_earlier_run_are_no_input(run, tmp_path):
     result = run(".")
     assert result.exit_code == 0
     assert "left out 1 overlay of an earlier run" in result.stderr
-    assert files(tmp_path) == {"a.png", "predictions/predictions.json", "predictions/overlays/a.jpg"}
+    assert files(tmp_path) == {
+        "a.png",
+        "predictions/predictions.json",
+        "predictions/index.html",
+        "predictions/overlays/a.jpg",
+    }
 
 
 def test_overlay_never_replaces_an_input(run, tmp_path):

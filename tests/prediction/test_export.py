@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -47,6 +48,15 @@ def test_file_opens_in_pycocotools_with_equal_masks(tmp_path):
     assert [row["name"] for row in coco.dataset["categories"]] == ["犬", "cat", "犬 head", "犬 ear"]
     assert coco.dataset["info"]["vocabulary"] == str(VOCABULARY)
     assert [p.name for p in tmp_path.iterdir()] == ["predictions.json"]
+
+
+def test_a_file_name_that_is_no_unicode_is_kept(tmp_path):
+    name = os.fsdecode(b"caf\xe9 \xe7.jpg")
+    with CocoWriter(tmp_path / "p.json", VOCABULARY) as writer:
+        writer.add(Prediction(name, (4, 5)))
+        writer.add(Prediction("ü.jpg", (4, 5)))
+    images = json.loads((tmp_path / "p.json").read_text(encoding="utf-8"))["images"]
+    assert [image["file_name"] for image in images] == [name, "ü.jpg"]
 
 
 def test_no_picture_at_all_is_still_a_file(tmp_path):
