@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import os
-import shutil
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,8 +11,17 @@ from typing import TYPE_CHECKING, Annotated
 from rich.text import Text
 from typer import Argument, Exit, Option
 
-from langhops_cli.cli.console import note, out, print_error, print_json, say
-from langhops_cli.errors import ENVIRONMENT, USAGE, UserError
+from langhops_cli.cli.console import note, out, print_json, say
+from langhops_cli.cli.processes import (
+    GpusOption,
+    HostfileOption,
+    NodesOption,
+    Processes,
+    hand_over,
+    once_a_machine,
+    plan_processes,
+)
+from langhops_cli.errors import USAGE, UserError
 
 if TYPE_CHECKING:
     from langhops_cli.training.launch import Launch
@@ -29,27 +35,6 @@ OutOption = Annotated[
 ]
 RootOption = Annotated[
     Path | None, Option("--data-root", help="Folder of the prepared sets; $LANGHOPS_DATA or ./data when left out.")
-]
-GpusOption = Annotated[
-    int | None,
-    Option(
-        "--gpus",
-        min=1,
-        help="Processes on each machine, one a GPU, or on the CPU where there is none; 1 when left out.",
-    ),
-]
-NodesOption = Annotated[
-    int | None,
-    Option(
-        "--nodes",
-        min=1,
-        help="Machines. Run the same command on each with MASTER_ADDR=FIRST_HOST and NODE_RANK=0, 1, ... set, or give "
-        "--hostfile. Under srun, torchrun or deepspeed leave it out: they have started the processes.",
-    ),
-]
-HostfileOption = Annotated[
-    Path | None,
-    Option("--hostfile", help="Machines to start it on by ssh (DeepSpeed's runner, pdsh): 'worker-0 slots=8' a line."),
 ]
 DryOption = Annotated[bool, Option("--dry-run", help="Check all that it needs, say what it will take, and stop.")]
 JsonOption = Annotated[bool, Option("--json", help="Print what --dry-run finds as JSON.")]
@@ -66,9 +51,7 @@ class _Wish:
     out: Path | None
     init: Path | None
     data_root: Path | None
-    gpus: int | None
-    nodes: int | None
-    hostfile: Path | None
+    processes: Processes
     dry_run: bool
     as_json: bool
 
@@ -99,9 +82,8 @@ def train_stage1(
 
     Example: langhops train-stage1 mini_stage1 --out runs/stage1 schedule.steps=2000
     """
-    _train(
-        _Wish("train-stage1", recipe, overrides or [], out, init, data_root, gpus, nodes, hostfile, dry_run, as_json)
-    )
+    processes = Processes(gpus, nodes, hostfile)
+    _train(_Wish("train-stage1", recipe, overrides or [], out, init, data_root, processes, dry_run, as_json))
 
 
 def train_stage2(
@@ -122,9 +104,8 @@ def train_stage2(
 
     Example: langhops train-stage2 mini_stage2 --init runs/stage1 --out runs/stage2 --gpus 4
     """
-    _train(
-        _Wish("train-stage2", recipe, overrides or [], out, init, data_root, gpus, nodes, hostfile, dry_run, as_json)
-    )
+    processes = Processes(gpus, nodes, hostfile)
+    _train(_Wish("train-stage2", recipe, overrides or [], out, init, data_root, processes, dry_run, as_json))
 
 
 def _train(wish: _Wish) -> None:
@@ -133,7 +114,7 @@ def _train(wish: _Wish) -> None:
     if wish.as_json and not wish.dry_run:
         raise UserError("--json is for what --dry-run finds: give both, or neither", code=USAGE)
     with reporting():
-        with _once_a_machine():
+        with once_a_machine():
             path, recipe = _read_recipe(wish)
             from langhops_cli.training.distributed import is_first, join_processes, prepare_environment, together
             from langhops_cli.training.needs import RUNS, data_root
@@ -165,36 +146,11 @@ def _read_recipe(wish: _Wish) -> tuple[Path, Recipe]:
     return path, recipe
 
 
-@contextmanager
-def _once_a_machine() -> Iterator[None]:
-    """What is wrong for one process of a machine is wrong for all of them; only its first one says so."""
-    try:
-        yield
-    except UserError as error:
-        if os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID", "0")) == "0":
-            raise
-        raise SystemExit(error.code) from None
-
-
 def _plan(wish: _Wish, place: _Place) -> Launch:
-    import torch
-
-    from langhops_cli.checkpoint.hardware import count_cores
-    from langhops_cli.training.launch import plan
-
     arguments = [wish.command, wish.recipe, *wish.overrides, "--out", str(place.folder)]
     arguments += ["--data-root", str(place.data_root.absolute())]
     arguments += [] if wish.init is None else ["--init", str(wish.init)]
-    arguments += ["--debug"] if "--debug" in sys.argv else []
-    return plan(
-        os.environ,
-        gpus=wish.gpus,
-        nodes=wish.nodes,
-        hostfile=wish.hostfile,
-        seen_gpus=torch.cuda.device_count(),
-        cores=count_cores(),
-        arguments=arguments,
-    )
+    return plan_processes(wish.processes, arguments)
 
 
 def _look(recipe: Recipe, place: _Place, launch: Launch, *, skip: bool) -> tuple[Path | None, list[Check]]:
@@ -273,24 +229,10 @@ def _print_checks(checks: Sequence[Check], launch: Launch, *, silent: bool, as_j
 
 def _start(recipe: Recipe, place: _Place, launch: Launch, init: Path | None) -> None:
     """Train in this process, or have others do so."""
-    if launch.note is not None:
-        note(launch.note)
-    if launch.kind == "children":
-        from langhops_cli.training.children import run_children
+    from langhops_cli.training.launch import TRAINING_RUN
 
-        if code := run_children(launch):
-            print_error("stopped before it could save; the same command goes on from the last save, if there is one")
-            raise Exit(code)
+    if hand_over(launch, TRAINING_RUN):
         return
-    if launch.kind == "runner":
-        if shutil.which("pdsh") is None:
-            raise UserError(
-                "--hostfile starts processes by pdsh, which is not installed: install it (apt install pdsh), or run "
-                "the same command on every machine with --nodes",
-                code=ENVIRONMENT,
-            )
-        sys.stdout.flush()
-        os.execve(launch.command[0], launch.command, {**os.environ, **launch.env})
     from langhops_cli.training.loop import train
 
     train(recipe, folder=place.folder, data_root=place.data_root, init=init)

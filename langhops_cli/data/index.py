@@ -238,14 +238,20 @@ def _shape(
     return mask, box_of(mask) if mask.any() else (0.0, 0.0, 0.0, 0.0)
 
 
-def check_size(path: Path, found: tuple[int, int], annotated: tuple[int, int]) -> None:
-    """See that a picture, reduced or not, is as large as its annotation says; both are (width, height).
+def check_size(path: Path, found: tuple[int, int], annotated: tuple[int, int], *, reduced: bool = True) -> None:
+    """See that a picture is as large as its annotation says.
+
+    Args:
+        path: of the picture, for the message.
+        found, annotated: width and height.
+        reduced: whether it may have been made smaller when it was read.
 
     Raises:
         UserError: it is not; the message names it.
     """
+    factors = (1, 2, 4, 8) if reduced else (1,)
     # A reduced picture has the annotated size divided by 1, 2, 4 or 8 and rounded up.
-    if not any(found == tuple(-(-side // factor) for side in annotated) for factor in (1, 2, 4, 8)):
+    if not any(found == tuple(-(-side // factor) for side in annotated) for factor in factors):
         raise UserError(
             f"{path} has {found[0]} x {found[1]} pixels, its annotation {annotated[0]} x {annotated[1]}; "
             "the picture was changed since it was prepared: prepare the set again.",

@@ -35,7 +35,7 @@ from langhops_cli.data.index import PreparedDataset
 from langhops_cli.data.masks import centres, pick
 from langhops_cli.data.sample import Sample, SampleInstance
 from langhops_cli.evaluation.report import DatasetCard, versions
-from langhops_cli.evaluation.runner import Watch, dataset_card
+from langhops_cli.evaluation.runner import Watch
 from langhops_cli.model.attention_capture import Attention, capture_attention
 from langhops_cli.model.configuration import ModelConfig
 from langhops_cli.model.langhops import LangHOPSModel
@@ -159,7 +159,7 @@ def measure_attention(
         UserError: a picture cannot be read.
     """
     chosen = range(len(dataset)) if pictures is None else pictures
-    report = AttentionReport(dataset_card(dataset, chosen), model_name, _settings(config), command)
+    report = AttentionReport(DatasetCard.of(dataset, chosen), model_name, _settings(config), command)
     if config.level != "parts":
         report.note = "the model was trained on objects only"
     elif config.refiner.kind == "qformer":

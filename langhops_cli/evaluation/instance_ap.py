@@ -1,28 +1,20 @@
-"""Instance AP of objects, of parts and of both, from one run of COCO's evaluation."""
+"""Instance AP of objects, of parts and of both, from one pass over the pictures."""
 
 from __future__ import annotations
 
-import io
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from contextlib import redirect_stdout
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
-from pycocotools import mask as coco_mask
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 
-from langhops_cli.errors import DATA, UserError
-from langhops_cli.evaluation.validation import checked_results, checked_truth, read_json
+from langhops_cli.evaluation.matches import AREAS, Kind, Matches, Tables, mean_precision, mean_recall, tables
+from langhops_cli.evaluation.matching import LIMITS, Backend, InstanceMatcher, check_backend
+from langhops_cli.evaluation.stream import PictureCounter, Results, ScoredPictures, Truth, scored_pictures
 
-MAX_DETECTIONS = (1, 10, 100)
+MAX_DETECTIONS = LIMITS[0]
 """Best-scored results of one name that count in one picture, as COCO counts them."""
-
-_AREAS = {"all": 0, "small": 1, "medium": 2, "large": 3}
-_IOU50, _IOU75 = 0, 5
 
 
 @dataclass(frozen=True)
@@ -34,7 +26,8 @@ class Scores:
         instances: annotated instances of these names, crowds left out.
         ap: mean over the IoU thresholds 0.50, 0.55 .. 0.95 and over names; ap50, ap75: at one threshold.
         small, medium, large: `ap` of instances below 32 x 32 pixels, below 96 x 96 and above.
-        recall1, recall10, recall100: mean recall over thresholds and names with so many results a picture and name.
+        recall1, recall10: mean recall over thresholds and names with so many results a picture and name; recall_max:
+            with as many as are scored, 100 or 300.
         recall50: share of the annotated instances that were found at IoU 0.5.
     """
 
@@ -48,7 +41,7 @@ class Scores:
     large: float | None
     recall1: float | None
     recall10: float | None
-    recall100: float | None
+    recall_max: float | None
     recall50: float | None
 
 
@@ -84,9 +77,13 @@ class InstanceAP:
         per_name: names with ground truth, objects first.
         pictures: pictures that were scored.
         exhaustive: whether every instance of every name is annotated.
+        federated: whether pictures say for themselves which names they were searched for, as in LVIS.
+        max_detections: so many results count, of each name in a picture; where `per_picture`, of all names in a
+            picture together.
         results: results that were given; without_truth: those of names that the truth nowhere annotates, which no
-            figure contains; set_aside: those of a non-exhaustive truth whose name is not annotated in their picture,
-            of which nobody knows whether they are wrong.
+            figure contains; set_aside: those whose name was not looked for in their picture, of which nobody knows
+            whether they are wrong.
+        matches: what each result matched, by mask and by box; not part of `to_dict` nor of equality.
     """
 
     mask: Levels | None
@@ -94,9 +91,13 @@ class InstanceAP:
     per_name: tuple[NameScores, ...]
     pictures: int
     exhaustive: bool
+    federated: bool
+    max_detections: int
+    per_picture: bool
     results: int
     without_truth: int
     set_aside: int
+    matches: Mapping[Kind, Matches] = field(compare=False, repr=False)
 
     @property
     def main(self) -> Levels:
@@ -105,31 +106,49 @@ class InstanceAP:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, as they go into a JSON file."""
-        return asdict(self)
+        levels = {
+            key: None if value is None else _plain(value) for key, value in (("mask", self.mask), ("box", self.box))
+        }
+        rest = {item.name: getattr(self, item.name) for item in fields(self)}
+        del rest["matches"]
+        return rest | levels | {"per_name": [dict(vars(row)) for row in self.per_name]}
+
+
+def _plain(levels: Levels) -> dict[str, Any]:
+    return {level: dict(vars(scores)) for level, scores in vars(levels).items()}
 
 
 def score(
-    truth: Mapping[str, Any] | str | Path,
-    results: Sequence[Mapping[str, Any]] | str | Path,
+    truth: Truth,
+    results: Results,
     *,
-    image_ids: Sequence[Any] | None = None,
+    image_ids: Collection[Any] | None = None,
+    max_detections: int = MAX_DETECTIONS,
+    backend: Backend = "pycocotools",
+    counters: Sequence[PictureCounter] = (),
 ) -> InstanceAP:
-    """Score COCO results against a prepared ground truth.
+    """Score COCO results against a prepared ground truth, or one in COCO's, LVIS's or PACO's form.
 
-    Where the truth is not exhaustive (`info.exhaustive` is false), a result whose name is not annotated in its picture
-    is set aside, since what is unlabelled there is unknown and not background; results of names that are annotated in
-    the picture count as always.
+    Where the truth is not exhaustive, a result that nobody can call wrong is not counted as wrong; `Knowledge` says
+    which. Of the results of a name in a picture the best `max_detections` count. Only with 300 on a federated truth
+    (LVIS, PACO) the best 300 of a picture count over all its names together, before any are set aside, as LVIS does.
 
     Args:
         truth: COCO instances with `parent_id` in categories (null or left out for objects), or its file.
-        results: entries with `image_id`, `category_id`, `score`, `segmentation` (RLE) and `bbox`, or their file.
+        results: entries with `image_id`, `category_id`, `score`, `segmentation` (RLE) and `bbox`, or their file,
+            which is never in memory as a whole.
         image_ids: score these pictures only; all of the truth when left out.
+        max_detections: 100 or 300.
+        backend: "pycocotools", or "hotcoco", which is faster.
+        counters: see each picture too, in the same pass.
 
     Returns:
         Figures of objects, parts and all names, by mask and by box, and of each name.
 
     Raises:
-        UserError: the truth or an entry of the results cannot be scored; nothing was scored then.
+        UserError: the truth or an entry of the results cannot be scored; nothing was scored then. Or hotcoco is not
+            installed.
+        ValueError: another number of detections or another backend.
 
     Source: COCO instance evaluation as pycocotools computes it.
 
@@ -137,161 +156,93 @@ def score(
         >>> score("data/cars/val.json", "runs/cars/predictions.json").main.part.ap  # doctest: +SKIP
         0.41
     """
-    truth_name, results_name = _source(truth, "ground truth"), _source(results, "results")
-    known = checked_truth(read_json(Path(truth)) if isinstance(truth, str | Path) else truth, source=truth_name)
-    given = read_json(Path(results)) if isinstance(results, str | Path) else list(results)
-    has_masks = all(annotation["segmentation"] is not None for annotation in known["annotations"])
-    checked = checked_results(given, known, source=results_name, masks=has_masks)
-    if image_ids is not None:
-        known, checked = _restrict(known, checked, image_ids, truth_name)
-    return _score(known, checked, has_masks)
-
-
-def _source(value: object, otherwise: str) -> str:
-    return str(value) if isinstance(value, str | Path) else otherwise
-
-
-def _restrict(
-    truth: dict[str, Any], results: list[dict[str, Any]], image_ids: Sequence[Any], source: str
-) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    wanted = set(image_ids)
-    unknown = wanted - {image["id"] for image in truth["images"]}
-    if unknown:
-        raise UserError(f"{source} has no picture with the id {min(unknown, key=str)!r}.", code=DATA)
-    part = {
-        key: [entry for entry in truth[key] if entry[field] in wanted]
-        for key, field in (("images", "id"), ("annotations", "image_id"))
-    }
-    return {**truth, **part}, [result for result in results if result["image_id"] in wanted]
-
-
-def _score(truth: dict[str, Any], results: list[dict[str, Any]], has_masks: bool) -> InstanceAP:
-    exhaustive = bool(truth["info"].get("exhaustive", True))
-    annotated = {(entry["image_id"], entry["category_id"]) for entry in truth["annotations"]}
-    # A name whose only annotations are crowds has no instance to find, so it is no name with ground truth.
-    instances = Counter(entry["category_id"] for entry in truth["annotations"] if not entry["iscrowd"])
-    named = [result for result in results if result["category_id"] in instances]
-    scored = named
-    if not exhaustive:
-        scored = [result for result in named if (result["image_id"], result["category_id"]) in annotated]
-    mask = _CocoRun(truth, scored, instances, kind="segm") if has_masks else None
-    box = _CocoRun(truth, scored, instances, kind="bbox")
-    results_of = Counter(result["category_id"] for result in scored)
-    categories = sorted(
-        (category for category in truth["categories"] if category["id"] in instances),
-        key=lambda category: (category.get("parent_id") is not None, category["id"]),
+    check_backend(backend)
+    return score_pictures(
+        scored_pictures(truth, results, image_ids=image_ids),
+        max_detections=max_detections,
+        backend=backend,
+        counters=counters,
     )
-    per_name = tuple(
-        NameScores(
-            name=category["name"],
-            level="object" if category.get("parent_id") is None else "part",
-            instances=instances[category["id"]],
-            results=results_of[category["id"]],
-            mask_ap=mask.precision([category["id"]]) if mask else None,
-            mask_ap50=mask.precision([category["id"]], threshold=_IOU50) if mask else None,
-            box_ap=box.precision([category["id"]]),
-            box_ap50=box.precision([category["id"]], threshold=_IOU50),
-        )
-        for category in categories
-    )
+
+
+def score_pictures(
+    pictures: ScoredPictures,
+    *,
+    max_detections: int = MAX_DETECTIONS,
+    backend: Backend = "pycocotools",
+    counters: Sequence[PictureCounter] = (),
+) -> InstanceAP:
+    """Score pictures that were checked already; arguments as in `score`."""
+    matcher = InstanceMatcher(pictures, max_detections=max_detections, backend=backend)
+    for picture in pictures:
+        matcher.see(picture)
+        for counter in counters:
+            counter.see(picture)
+    matches = matcher.finish()
+    computed = {kind: tables(item) for kind, item in matches.items()}
     return InstanceAP(
-        mask=_levels(mask, categories) if mask else None,
-        box=_levels(box, categories),
-        per_name=per_name,
-        pictures=len(truth["images"]),
-        exhaustive=exhaustive,
-        results=len(results),
-        without_truth=len(results) - len(named),
-        set_aside=len(named) - len(scored),
+        mask=levels(matches["mask"], computed["mask"]) if "mask" in matches else None,
+        box=levels(matches["box"], computed["box"]),
+        per_name=_per_name(matches, computed, matcher.results),
+        pictures=len(pictures),
+        exhaustive=pictures.exhaustive,
+        federated=pictures.federated,
+        max_detections=max_detections,
+        per_picture=matcher.per_picture,
+        results=pictures.result_count,
+        without_truth=matcher.without_truth,
+        set_aside=matcher.set_aside,
+        matches=matches,
     )
 
 
-class _CocoRun:
-    """One run of pycocotools over the names that have ground truth, by mask ("segm") or by box ("bbox")."""
+def levels(matches: Matches, computed: Tables | None = None) -> Levels:
+    """The figures of matches, which may come from a file.
 
-    def __init__(
-        self, truth: dict[str, Any], results: list[dict[str, Any]], instances: Mapping[Any, int], *, kind: str
-    ) -> None:
-        self.instances = instances
-        self.row = {category: row for row, category in enumerate(np.unique(list(instances)).tolist())}
-        self.tables: dict[str, Any] = {}
-        if not instances:
-            return
-        with redirect_stdout(io.StringIO()):  # pycocotools prints its progress
-            run = COCOeval(_coco(truth, truth["annotations"]), _coco(truth, _detections(results, kind)), kind)
-            run.params.catIds = list(self.row)
-            run.params.maxDets = list(MAX_DETECTIONS)
-            run.evaluate()
-            run.accumulate()
-        self.tables = run.eval
-
-    def precision(self, names: Sequence[Any], *, threshold: int | None = None, area: str = "all") -> float | None:
-        """Mean of COCO's precision table over names, recall levels and thresholds (or one of them)."""
-        return self._mean("precision", names, threshold, (slice(None),), _AREAS[area], -1)
-
-    def recall(self, names: Sequence[Any], *, limit: int) -> float | None:
-        """Mean recall over names and thresholds with the `limit`-th bound on the number of results."""
-        return self._mean("recall", names, None, (), _AREAS["all"], limit)
-
-    def found(self, names: Sequence[Any]) -> float | None:
-        """Share of the instances of all these names together that were found at IoU 0.5."""
-        total = sum(self.instances[name] for name in names)
-        if not total:
-            return None
-        table = self.tables["recall"][_IOU50, :, _AREAS["all"], -1]
-        return float(sum(table[self.row[name]] * self.instances[name] for name in names) / total)
-
-    def _mean(
-        self, key: str, names: Sequence[Any], threshold: int | None, between: tuple[slice, ...], area: int, limit: int
-    ) -> float | None:
-        if not names:
-            return None
-        rows = sorted(self.row[name] for name in names)
-        table = self.tables[key] if threshold is None else self.tables[key][threshold : threshold + 1]
-        values = table[(slice(None), *between, rows, area, limit)]
-        values = values[values > -1]  # COCO's mark for a name without an instance of this size
-        return float(values.mean()) if values.size else None
-
-
-def _coco(truth: dict[str, Any], annotations: list[dict[str, Any]]) -> COCO:
-    coco = COCO()
-    # COCO's loop writes into the annotations, and mask and box runs must not see each other's marks.
-    coco.dataset = {**truth, "annotations": [dict(annotation) for annotation in annotations]}
-    coco.createIndex()
-    return coco
-
-
-def _detections(results: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
-    """Results as pycocotools' own loader makes them: the area is the mask's for masks and the box's for boxes."""
-    # One mask at a time: pycocotools' area of a list fails from 256 masks on under NumPy 2.
-    areas = (
-        float(coco_mask.area(result["segmentation"])) if kind == "segm" else result["bbox"][2] * result["bbox"][3]
-        for result in results
+    Args:
+        matches: of masks or of boxes.
+        computed: their tables, all areas; computed when left out.
+    """
+    computed = tables(matches) if computed is None else computed
+    return Levels(
+        obj=_scores(matches, computed, matches.places("object")),
+        part=_scores(matches, computed, matches.places("part")),
+        all=_scores(matches, computed, matches.places()),
     )
-    return [
-        {**result, "id": number, "area": area, "iscrowd": 0}
-        for number, (result, area) in enumerate(zip(results, areas, strict=True), start=1)
-    ]
 
 
-def _levels(run: _CocoRun, categories: Sequence[Mapping[str, Any]]) -> Levels:
-    objects = [category["id"] for category in categories if category.get("parent_id") is None]
-    parts = [category["id"] for category in categories if category.get("parent_id") is not None]
-    return Levels(obj=_scores(run, objects), part=_scores(run, parts), all=_scores(run, objects + parts))
-
-
-def _scores(run: _CocoRun, names: Sequence[Any]) -> Scores:
+def _scores(matches: Matches, computed: Tables, names: Sequence[int]) -> Scores:
+    precision, recall = computed
+    instances = np.array([matches.names[name].instances for name in names], np.int64)
+    found = recall[0, list(names), 0, -1] @ instances
+    small, medium, large = (mean_precision(precision, names, area=AREAS.index(area)) for area in AREAS[1:])
     return Scores(
         names=len(names),
-        instances=sum(run.instances[name] for name in names),
-        ap=run.precision(names),
-        ap50=run.precision(names, threshold=_IOU50),
-        ap75=run.precision(names, threshold=_IOU75),
-        small=run.precision(names, area="small"),
-        medium=run.precision(names, area="medium"),
-        large=run.precision(names, area="large"),
-        recall1=run.recall(names, limit=0),
-        recall10=run.recall(names, limit=1),
-        recall100=run.recall(names, limit=2),
-        recall50=run.found(names),
+        instances=int(instances.sum()),
+        ap=mean_precision(precision, names),
+        ap50=mean_precision(precision, names, threshold=0.5),
+        ap75=mean_precision(precision, names, threshold=0.75),
+        small=small,
+        medium=medium,
+        large=large,
+        recall1=mean_recall(recall, names, limit=0),
+        recall10=mean_recall(recall, names, limit=1),
+        recall_max=mean_recall(recall, names, limit=2),
+        recall50=float(found / instances.sum()) if len(names) else None,
     )
+
+
+def _per_name(
+    matches: Mapping[Kind, Matches], computed: Mapping[Kind, Tables], results: Counter[Any]
+) -> tuple[NameScores, ...]:
+    rows = []
+    for place, name in enumerate(matches["box"].names):
+        shares = {
+            f"{kind}_{key}": mean_precision(computed[kind].precision, [place], threshold=threshold)
+            if kind in computed
+            else None
+            for kind in ("mask", "box")
+            for key, threshold in (("ap", None), ("ap50", 0.5))
+        }
+        rows.append(NameScores(name.name, name.level, name.instances, results[name.id], **shares))
+    return tuple(rows)

@@ -1,31 +1,36 @@
-"""Run a model over a prepared set and score what it finds; masks are run-length encoded picture by picture."""
+"""Run a model over a prepared set, picture by picture; masks are run-length encoded at once."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from PIL import Image
 from torch import nn
 
 from langhops_cli.data.canvas import to_canvas
-from langhops_cli.data.index import PreparedDataset
+from langhops_cli.data.index import PreparedDataset, check_size
 from langhops_cli.data.pictures import read_picture
+from langhops_cli.data.prepare import read_report
 from langhops_cli.errors import DATA, UserError
-from langhops_cli.evaluation.instance_ap import MAX_DETECTIONS, score
-from langhops_cli.evaluation.report import DatasetCard, Report
-from langhops_cli.evaluation.validation import read_json
+from langhops_cli.evaluation.instance_ap import InstanceAP, score
+from langhops_cli.evaluation.predictions import ALONE, Ranks, Result, write_predictions
 from langhops_cli.model.configuration import ModelConfig
 from langhops_cli.model.structures import VocabularyBatch
 from langhops_cli.prediction.postprocess import coco_results
 from langhops_cli.prediction.predictor import resize
 
+if TYPE_CHECKING:
+    from langhops_cli.evaluation.vocabulary_change import VocabularyChange
+    from langhops_cli.vocabulary import Vocabulary
+
 MAX_OBJECTS = 20
 MAX_PARTS = 100
-"""(name, query) pairs of a picture that are scored at each level, as published for Pascal-Part-116."""
+"""(name, query) pairs of a picture that are scored at each level, as published for all sets but PartImageNet."""
+PARTIMAGENET_LIMITS = 5, 95
 
 Watch = Callable[[Iterable[int], int], Iterable[int]]
 """Goes through the places of the pictures, of which there are so many, and may show how far it is."""
@@ -40,11 +45,8 @@ def evaluate_model(
     max_objects: int = MAX_OBJECTS,
     max_parts: int = MAX_PARTS,
     hierarchical: bool = False,
-    model_name: str = "a model in memory",
-    command: str = "",
-    watch: Watch | None = None,
-) -> Report:
-    """Predict the pictures of a set with all of its names and score the results.
+) -> InstanceAP:
+    """Predict the pictures of a set with all of its names and score the results, which nothing is written of.
 
     Args:
         model: as `LangHOPSModel`; its mode is put back afterwards, and it stays on its device.
@@ -53,57 +55,61 @@ def evaluate_model(
         pictures: places of the pictures to use, 0 .. len - 1; all when left out.
         max_objects, max_parts: (name, query) pairs of a picture that are scored at each level.
         hierarchical: multiply the score of a part by the square root of its object's.
-        model_name, command: for the report.
-        watch: goes through the places and may show how far it is.
-
-    Returns:
-        The report, with the results.
 
     Raises:
         UserError: a picture cannot be read, or the annotations do not fit the set's names.
     """
     chosen = range(len(dataset)) if pictures is None else pictures
-    results = predict_dataset(
+    found = predict_dataset(
         model,
         dataset,
-        pictures=watch(chosen, len(chosen)) if watch else chosen,
         config=config,
+        pictures=chosen,
         max_objects=max_objects,
         max_parts=max_parts,
         hierarchical=hierarchical,
     )
-    settings = {
-        "shortest": config.preprocessing.shortest,
-        "longest": config.preprocessing.longest,
-        "max_objects": max_objects,
-        "max_parts": max_parts,
-        "part_scoring": config.part_scoring,
-        "hierarchical": hierarchical,
-        "queries_per_part": config.hierarchy.queries_per_part,
-        "max_queries": config.hierarchy.max_queries,
-    }
-    report = _report(dataset, results, chosen, model_name=model_name, settings=settings, command=command)
-    asked = {("object", name) for name in dataset.vocabulary.object_names}
-    asked |= {("part", part.text) for part in dataset.vocabulary.part_classes}
-    missed = [row.name for row in report.figures.per_name if (row.level, row.name) not in asked]
-    return replace(report, not_asked=missed)
+    image_ids = [dataset.image_ids[place] for place in chosen]
+    return score(dataset.annotation_file, chain.from_iterable(found), image_ids=image_ids)
 
 
-def evaluate_file(
-    path: Path, dataset: PreparedDataset, *, pictures: Sequence[int] | None = None, command: str = ""
-) -> Report:
-    """Score a file of COCO results, of this or of any other system, without a model.
+def predict_to_file(
+    model: nn.Module,
+    dataset: PreparedDataset,
+    path: Path,
+    *,
+    config: ModelConfig,
+    pictures: Sequence[int],
+    max_objects: int = MAX_OBJECTS,
+    max_parts: int = MAX_PARTS,
+    vocabulary: VocabularyChange | None = None,
+    ranks: Ranks = ALONE,
+    watch: Watch | None = None,
+) -> None:
+    """Predict pictures of a set into a file of COCO results, together with the other ranks.
 
     Args:
-        path: a JSON list of results with the set's image and category ids.
-        dataset: a prepared set.
-        pictures: places of the pictures to use; all when left out.
-        command: for the report.
+        model, dataset, config, max_objects, max_parts: as in `evaluate_model`.
+        path: the file; all ranks return once it is there.
+        pictures: places of the pictures of all ranks together, in the order of the file.
+        vocabulary: ask for these names instead of the set's own.
+        ranks: the processes that do so.
+        watch: goes through the places and may show how far it is.
 
     Raises:
-        UserError: the file or an entry of it cannot be scored.
+        UserError: a picture cannot be read, or the annotations do not fit the set's names.
     """
-    return _report(dataset, path, pictures, model_name=str(path), settings={}, command=command)
+    share = ranks.share(pictures)
+    found = predict_dataset(
+        model,
+        dataset,
+        config=config,
+        pictures=watch(share, len(share)) if watch else share,
+        max_objects=max_objects,
+        max_parts=max_parts,
+        vocabulary=vocabulary,
+    )
+    write_predictions(path, found, ranks)
 
 
 def predict_dataset(
@@ -115,36 +121,41 @@ def predict_dataset(
     max_objects: int = MAX_OBJECTS,
     max_parts: int = MAX_PARTS,
     hierarchical: bool = False,
-) -> list[dict[str, Any]]:
-    """Return COCO results of some pictures of a set; arguments as in `evaluate_model`.
+    vocabulary: VocabularyChange | None = None,
+) -> Iterator[list[Result]]:
+    """Find the names of a set in some of its pictures; arguments as in `evaluate_model`.
 
     One picture at a time: padding costs nothing, and no more than one picture's masks are in memory.
+
+    Args:
+        vocabulary: ask for these names instead; results of a name that stands for none of the set's are left out.
+
+    Yields:
+        The COCO results of each picture.
     """
-    truth = read_json(dataset.annotation_file)
-    objects, parts = category_ids(truth["categories"], dataset)
-    sizes = {image["id"]: (image["width"], image["height"]) for image in truth["images"]}
-    table = VocabularyBatch.of([dataset.vocabulary], queries_per_part=config.hierarchy.queries_per_part)
+    asked, objects, parts = _names(dataset, vocabulary)
+    widths, heights = dataset.column("width"), dataset.column("height")
+    table = VocabularyBatch.of([asked], queries_per_part=config.hierarchy.queries_per_part)
     device = next(model.parameters()).device
     table = table.to(device)
     training = model.training
-    results: list[dict[str, Any]] = []
     model.eval()
     try:
         for place in pictures:
-            image_id = dataset.image_ids[place]
-            image = _read(dataset.image_path(place), sizes[image_id])
+            image = _read(dataset.image_path(place), (widths[place].as_py(), heights[place].as_py()))
             resized = resize(image, config.preprocessing)
             canvas = to_canvas([resized], tower_size=config.refiner.image_size)
             # Not inference mode: what the model remembers of names must stay usable in training.
             with torch.no_grad():
                 output = model(canvas.to(device), table)
-            results += coco_results(
+            yield coco_results(
                 output,
                 sizes=[resized.shape[:2]],
                 originals=[(image.height, image.width)],
-                image_ids=[image_id],
+                image_ids=[dataset.image_ids[place]],
                 object_categories=objects,
                 part_categories=parts,
+                part_objects=[part.object for part in asked.part_classes],
                 max_objects=max_objects,
                 max_parts=max_parts,
                 part_scoring=config.part_scoring,
@@ -152,70 +163,63 @@ def predict_dataset(
             )
     finally:
         model.train(training)
-    return results
+
+
+def published_limits(dataset: PreparedDataset) -> tuple[int, int]:
+    """How many (name, query) pairs of objects and of parts are scored in a picture, as published for this set."""
+    kind = str((read_report(dataset.root) or {}).get("kind"))
+    return PARTIMAGENET_LIMITS if kind.startswith("partimagenet") else (MAX_OBJECTS, MAX_PARTS)
+
+
+def prediction_settings(config: ModelConfig, *, max_objects: int, max_parts: int) -> dict[str, Any]:
+    """What a report says of how a model's results came to be."""
+    return {
+        "shortest": config.preprocessing.shortest,
+        "longest": config.preprocessing.longest,
+        "max_objects": max_objects,
+        "max_parts": max_parts,
+        "part_scoring": config.part_scoring,
+        "queries_per_part": config.hierarchy.queries_per_part,
+        "max_queries": config.hierarchy.max_queries,
+    }
 
 
 def _read(path: Path, annotated: tuple[int, int]) -> Image.Image:
     image = read_picture(path)
-    if image.size != annotated:
-        raise UserError(
-            f"{path} has {image.width} x {image.height} pixels, its annotation {annotated[0]} x {annotated[1]}; "
-            "the picture was changed since it was prepared: prepare the set again.",
-            code=DATA,
-        )
+    check_size(path, image.size, annotated, reduced=False)
     return image
 
 
-def category_ids(categories: Sequence[Mapping[str, Any]], dataset: PreparedDataset) -> tuple[list[int], list[int]]:
+def category_ids(dataset: PreparedDataset) -> tuple[list[int], list[int]]:
     """Return the category id of every object name and of every part name, in the vocabulary's order.
 
     Raises:
         UserError: a name of the set's hierarchy is no category of its annotations.
     """
-    known = {(entry.get("parent_id") is not None, entry["name"]): entry["id"] for entry in categories}
-    names = [(False, name) for name in dataset.vocabulary.object_names]
-    names += [(True, part.text) for part in dataset.vocabulary.part_classes]
-    for name in names:
-        if name not in known:
+    known = {(owner, part): number for number, owner, part in dataset.categories}
+    names = dataset.vocabulary.object_names
+    wanted: list[tuple[str, str | None]] = [(name, None) for name in names]
+    wanted += [(names[part.object], part.name) for part in dataset.vocabulary.part_classes]
+    for owner, part in wanted:
+        if (owner, part) not in known:
             raise UserError(
-                f"{dataset.annotation_file} has no category {name[1]!r}, which hierarchy.yaml names. "
-                "Prepare the set again.",
+                f"{dataset.annotation_file} has no category {owner if part is None else f'{owner} {part}'!r}, which "
+                "hierarchy.yaml names. Prepare the set again.",
                 code=DATA,
             )
-    ids = [known[name] for name in names]
-    count = len(dataset.vocabulary.object_names)
-    return ids[:count], ids[count:]
+    ids = [known[name] for name in wanted]
+    return ids[: len(names)], ids[len(names) :]
 
 
-def _report(
-    dataset: PreparedDataset,
-    results: Sequence[Mapping[str, Any]] | Path,
-    pictures: Sequence[int] | None,
-    *,
-    model_name: str,
-    settings: Mapping[str, Any],
-    command: str,
-) -> Report:
-    chosen = range(len(dataset)) if pictures is None else pictures
-    image_ids = [dataset.image_ids[place] for place in chosen]
-    figures = score(dataset.annotation_file, results, image_ids=image_ids)
-    return Report(
-        figures=figures,
-        dataset=dataset_card(dataset, chosen),
-        model=model_name,
-        settings={"max_detections": list(MAX_DETECTIONS), **settings},
-        predictions=() if isinstance(results, Path) else results,
-        command=command,
-    )
-
-
-def dataset_card(dataset: PreparedDataset, pictures: Sequence[int]) -> DatasetCard:
-    """What a report says of the set it was made on, and of the places of the pictures that were used."""
-    return DatasetCard(
-        name=dataset.annotation_file.parent.name,
-        split=dataset.annotation_file.stem,
-        annotations=str(dataset.annotation_file),
-        fingerprint=dataset.fingerprint,
-        pictures=len(dataset),
-        scored=len(set(pictures)),
+def _names(
+    dataset: PreparedDataset, change: VocabularyChange | None
+) -> tuple[Vocabulary, list[int | None], list[int | None]]:
+    """The vocabulary to ask for, and the category ids of its objects and of its parts."""
+    objects, parts = category_ids(dataset)
+    if change is None:
+        return dataset.vocabulary, [*objects], [*parts]
+    return (
+        change.vocabulary,
+        [None if number is None else objects[number] for number in change.objects],
+        [None if number is None else parts[number] for number in change.parts],
     )

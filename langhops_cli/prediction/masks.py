@@ -100,12 +100,16 @@ def scored_mask(logits: Tensor, size: tuple[int, int], original: tuple[int, int]
     return _placed(window, values, original), float(mask_quality(values[None])[0])
 
 
-def resized(logits: Tensor, size: tuple[int, int], original: tuple[int, int]) -> Tensor:
-    """Mask logits (..., h, w) at the picture's own size, (..., height, width); see `to_original`."""
-    rows, columns = (torch.ones(cells, dtype=torch.bool) for cells in logits.shape[-2:])
-    _, down = _interpolation(rows, size[0], original[0])
-    _, across = _interpolation(columns, size[1], original[1])
-    return down @ logits.detach().to("cpu", torch.float32) @ across.T
+def resized(logits: Tensor, size: tuple[int, int], original: tuple[int, int], *, rows: slice = slice(None)) -> Tensor:
+    """Mask logits (..., h, w) at the picture's own size, (..., height, width), of some `rows` only; see `to_original`.
+
+    They stay on their device.
+    """
+    down, across = (
+        _interpolation(torch.ones(cells, dtype=torch.bool), side, pixels)[1].to(logits.device)
+        for cells, side, pixels in zip(logits.shape[-2:], size, original, strict=True)
+    )
+    return down[rows] @ logits.detach().float() @ across.T
 
 
 def _in_window(logits: Tensor, size: tuple[int, int], original: tuple[int, int]) -> tuple[tuple[slice, slice], Tensor]:

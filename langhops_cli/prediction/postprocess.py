@@ -278,8 +278,9 @@ def coco_results(
     sizes: Sequence[tuple[int, int]],
     originals: Sequence[tuple[int, int]],
     image_ids: Sequence[int],
-    object_categories: Sequence[int],
-    part_categories: Sequence[int],
+    object_categories: Sequence[int | None],
+    part_categories: Sequence[int | None],
+    part_objects: Sequence[int],
     max_objects: int = 20,
     max_parts: int = 100,
     part_scoring: PartScoring = "tied",
@@ -294,15 +295,18 @@ def coco_results(
         sizes: height and width of each picture on the canvas in pixels.
         originals: height and width of each picture as it came, in pixels.
         image_ids: COCO image id of each picture.
-        object_categories: category id of each object name, in the vocabulary's order.
-        part_categories: category id of each part name, in the vocabulary's order.
+        object_categories: category id of each object name, in the vocabulary's order; None for a name that takes its
+            place among the best pairs and is then left out.
+        part_categories: the same for part names; part_objects: number of the object that each of them is of.
         max_objects: pairs of a picture at the object level; max_parts: at the part level.
         part_scoring: "tied" pairs a part query with its own candidate name only, "open" with all part names.
         hierarchical: multiply the score of a part by the square root of its object's.
 
     Returns:
-        Dicts with `image_id`, `category_id`, `score`, `bbox` (the box head's, in pixels of the picture as it came) and
-        `segmentation` (compressed run lengths as text).
+        Dicts with `image_id`, `category_id`, `score`, `bbox` (the box head's, in pixels of the picture as it came),
+        `segmentation` (compressed run lengths as text) and `id`, from 1 in each picture. A part has `parent_id` too:
+        the result of the object query it was looked for in, under the part's own object name where that is there,
+        else under the query's best name; None where the query has no result.
 
     Source: EVALUATION.md, "Instance AP"; MaskDINO's instance inference.
     """
@@ -311,10 +315,13 @@ def coco_results(
     for index, (size, original, image_id) in enumerate(zip(sizes, originals, image_ids, strict=True)):
         picture = picture_output(output, index, names=names, size=size, original=original)
         likelihood = picture.objects.logits.sigmoid()
-        results += _results(picture.objects, likelihood, picture, image_id, object_categories, most=max_objects)
+        found, owners = _results(picture.objects, likelihood, picture, object_categories, most=max_objects)
         if picture.parts is not None:
             likelihood = _pair_likelihood(picture, part_scoring, hierarchical)
-            results += _results(picture.parts, likelihood, picture, image_id, part_categories, most=max_parts)
+            parts, pairs = _results(picture.parts, likelihood, picture, part_categories, most=max_parts)
+            parents = _parent_ids(picture, owners, pairs, torch.as_tensor(part_objects))
+            found += [{**row, "parent_id": parent} for row, parent in zip(parts, parents, strict=True)]
+        results += [{"image_id": image_id, "id": number, **row} for number, row in enumerate(found, start=1)]
     return results
 
 
@@ -348,30 +355,45 @@ def best_pairs(likelihood: Tensor, most: int) -> tuple[Tensor, Tensor]:
     return index // names, index % names
 
 
+def _parent_ids(picture: PictureOutput, objects: Tensor, parts: Tensor, part_objects: Tensor) -> list[int | None]:
+    """Ids of the object results that part results hang from, if objects are numbered from 1; None for none.
+
+    `objects` and `parts` are (query, name) pairs, (N, 2) and (M, 2), each level best first; `part_objects` is (Cp,).
+    """
+    if not len(objects):
+        return [None] * len(parts)
+    owner = picture.kept[picture.parent[parts[:, 0].to(picture.parent.device)]].to(objects.device)
+    own_name = part_objects[parts[:, 1]][:, None] == objects[:, 1]
+    # 2 under its own name, 1 under another; of equal ones argmax takes the first, which is the best-scored.
+    rank = (owner[:, None] == objects[:, 0]).byte() * (1 + own_name.byte())
+    there, place = rank.any(1).tolist(), rank.argmax(1).tolist()
+    return [at + 1 if found else None for found, at in zip(there, place, strict=True)]
+
+
 def _results(
-    predictions: Predictions,
-    likelihood: Tensor,
-    picture: PictureOutput,
-    image_id: int,
-    categories: Sequence[int],
-    *,
-    most: int,
-) -> list[dict[str, Any]]:
-    """The best pairs of a level with their masks; the score is the likelihood times the quality of the mask."""
+    predictions: Predictions, likelihood: Tensor, picture: PictureOutput, categories: Sequence[int | None], *, most: int
+) -> tuple[list[dict[str, Any]], Tensor]:
+    """The best pairs of a level with their masks, and query and name of each, (N, 2).
+
+    The score is the likelihood times the quality of the mask.
+    """
     assert predictions.masks is not None
     height, width = picture.original
     query, name = best_pairs(likelihood, most)
     centre, extent = predictions.boxes[query].split(2, dim=-1)
     corners = torch.cat([centre - extent / 2, centre + extent / 2], dim=-1).clamp(0, 1)
     boxes = (corners * corners.new_tensor([width, height, width, height])).tolist()
-    results: list[dict[str, Any]] = []
+    results, kept = [], []
     encoded: dict[int, tuple[dict[str, Any], float] | None] = {}
     pairs = zip(query.tolist(), name.tolist(), likelihood[query, name].tolist(), boxes, strict=True)
     for number, label, score, box in pairs:
+        if categories[label] is None:
+            continue
         if number not in encoded:  # one query often stands under several names
             mask, quality = scored_mask(predictions.masks[number], picture.size, picture.original)
             encoded[number] = (json_rle(encode(mask)), quality) if mask.any() else None
         if (found := encoded[number]) is not None:
-            row = {"image_id": image_id, "category_id": categories[label], "score": score * found[1]}
+            row = {"category_id": categories[label], "score": score * found[1]}
             results.append({**row, "bbox": coco_box(box), "segmentation": found[0]})
-    return results
+            kept.append((number, label))
+    return results, torch.tensor(kept, dtype=torch.long).reshape(-1, 2)

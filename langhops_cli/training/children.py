@@ -1,4 +1,4 @@
-"""Several training processes on this machine: started, told of signals, waited for, and heard when one fails."""
+"""Several processes of a command on this machine: started, told of signals, waited for, and heard when one fails."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from tempfile import TemporaryDirectory
 from types import FrameType
 from typing import Any
 
-from langhops_cli.errors import DATA, TRAINING, UserError
+from langhops_cli.errors import DATA, UserError
 from langhops_cli.training.distributed import free_port
-from langhops_cli.training.launch import Launch
+from langhops_cli.training.launch import TRAINING_RUN, Launch, Work
 
 FAULTS = "LANGHOPS_FAULTS"
 """Names the folder in which a child leaves what went wrong, for its parent to tell."""
@@ -31,7 +31,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 @dataclass
 class Child:
-    """One process: its number among all that train together, and how it ended."""
+    """One process: its number among all that work together, and how it ended."""
 
     number: int
     process: subprocess.Popen[bytes]
@@ -50,11 +50,12 @@ class Fault:
     when: float
 
 
-def run_children(launch: Launch) -> int:
+def run_children(launch: Launch, work: Work = TRAINING_RUN) -> int:
     """Start the processes of a launch and wait until all have ended; SIGTERM and SIGINT are passed on to them.
 
     Args:
         launch: of the kind "children".
+        work: what they do, for messages.
 
     Returns:
         0; or 128 + the number of a signal that ended them before they could save.
@@ -84,7 +85,7 @@ def run_children(launch: Launch) -> int:
                 _kill(child)
             for number, handler in before.items():
                 signal.signal(number, handler)
-        return _outcome(children, _faults(Path(place)), asked)
+        return _outcome(children, _faults(Path(place)), asked, work)
 
 
 @contextmanager
@@ -150,7 +151,7 @@ def _kill(child: Child) -> None:
         child.process.wait()
 
 
-def _outcome(children: list[Child], faults: list[Fault], asked: list[int]) -> int:
+def _outcome(children: list[Child], faults: list[Fault], asked: list[int], work: Work) -> int:
     bad = [child for child in children if child.ended or child.given_up]
     if not bad:
         return 0
@@ -160,11 +161,10 @@ def _outcome(children: list[Child], faults: list[Fault], asked: list[int]) -> in
     lost = next((child for child in bad if child.ended is not None and child.ended < 0), None)
     if lost is not None and lost.ended is not None:
         name = signal.Signals(-lost.ended).name
-        full = " (a machine whose memory is full does that: lower data.batch or data.workers)" * (name == "SIGKILL")
-        again = "run the same command again to go on from the last save"
-        raise UserError(f"process {lost.number} was ended by {name}{full}; {again}", code=TRAINING)
+        full = f" (a machine whose memory is full does that: {work.relief})" * (name == "SIGKILL")
+        raise UserError(f"process {lost.number} was ended by {name}{full}; {work.again}", code=work.code)
     if not faults:
-        return next((child.ended for child in bad if child.ended), TRAINING)  # they have said why themselves
+        return next((child.ended for child in bad if child.ended), work.code)  # they have said why themselves
     first = min(faults, key=lambda fault: (not fault.expected, fault.when))
     others = first.number > 0 and (len(faults) == 1 or any(fault.message != first.message for fault in faults))
     raise UserError(f"process {first.number}: {first.message}" if others else first.message, code=first.code)

@@ -1,4 +1,4 @@
-"""How many processes train and who starts them: what is there decides, the options only where nothing is."""
+"""How many processes work together and who starts them: what is there decides, the options only where nothing is."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from itertools import product
 from pathlib import Path
 from typing import Literal
 
-from langhops_cli.errors import ENVIRONMENT, USAGE, UserError
+from langhops_cli.errors import ENVIRONMENT, TRAINING, USAGE, UserError
 
 JOINED = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
 """What torchrun and DeepSpeed's runner tell each process that they start."""
@@ -19,13 +19,33 @@ PORT = 29_500
 
 
 @dataclass(frozen=True)
-class Launch:
-    """How the processes of a training come to be.
+class Work:
+    """What messages say of work that several processes do.
 
     Args:
-        kind: "alone" and "joined": this process trains, as the only one or as one of several that something else has
+        relief: what makes it need less memory.
+        again: how to go on after a fault.
+        stopped: that it was stopped by a signal.
+        code: exit code where a process is ended from outside.
+    """
+
+    relief: str = "lower data.batch or data.workers"
+    again: str = "run the same command again to go on from the last save"
+    stopped: str = "stopped before it could save; the same command goes on from the last save, if there is one"
+    code: int = TRAINING
+
+
+TRAINING_RUN = Work()
+
+
+@dataclass(frozen=True)
+class Launch:
+    """How the processes of a command come to be.
+
+    Args:
+        kind: "alone" and "joined": this process works, as the only one or as one of several that something else has
             started; "children": this one starts `local` others and waits; "runner": DeepSpeed's runner takes its place.
-        processes: that train together, on all machines.
+        processes: that work together, on all machines.
         local: of them on this machine, where that is known, and the number of the first one.
         env: what this process, or every child, gets into its environment.
         command: of a child, or of the runner.
@@ -51,7 +71,7 @@ def plan(
     cores: int = 1,
     arguments: Sequence[str] = (),
 ) -> Launch:
-    """Decide how the processes of a training come to be.
+    """Decide how the processes of a command come to be.
 
     Args:
         environment: of this process.
@@ -84,7 +104,7 @@ def plan(
     if nodes is not None and nodes > 1:
         return _on_several(environment, nodes, local, cores, command)
     if local > 1:
-        note = None if seen_gpus else f"torch sees no GPU here: {local} processes train on the CPU"
+        note = None if seen_gpus else f"torch sees no GPU here: {local} processes work on the CPU"
         return Launch("children", local, local, env=_child_env(environment, local, cores), command=command, note=note)
     idle = seen_gpus > 1 and gpus is None
     return Launch("alone", note=f"1 of {seen_gpus} GPUs is used; --gpus {seen_gpus} uses all" if idle else None)
@@ -176,7 +196,7 @@ def _in_slurm(
     cores: int,
     command: tuple[str, ...],
 ) -> Launch:
-    """This process is one of a SLURM step: it trains itself or, as the only one of its node, starts others there."""
+    """This process is one of a SLURM step: it works itself or, as the only one of its node, starts others there."""
     tasks, place = _slurm_tasks(environment), int(environment["SLURM_PROCID"])
     if hostfile is not None or nodes not in (None, tasks):
         raise UserError("srun has started the processes already: leave --nodes and --hostfile out", code=USAGE)

@@ -32,8 +32,7 @@ def measure(
     measured = {}
     for dataset in datasets:
         chosen = range(min(pictures, len(dataset)))
-        report = evaluate_model(model, dataset, config=config, pictures=chosen)
-        levels = report.figures.mask
+        levels = evaluate_model(model, dataset, config=config, pictures=chosen).mask
         shares: dict[str, float | None] = dict.fromkeys(LEVELS)
         if levels is not None and config.level == "objects":
             shares |= {"objects": levels.obj.ap, "all": levels.obj.ap}

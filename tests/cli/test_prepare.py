@@ -102,7 +102,9 @@ def test_a_broken_file_ends_with_code_3_and_one_line(tmp_path: Path) -> None:
 
 
 def test_the_keyboard_stops_it_and_nothing_is_left(tmp_path: Path) -> None:
-    code = "from langhops_cli.cli.app import main; main()"
+    # A shell that starts the tests in the background has its children ignore the keyboard.
+    code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    code += "from langhops_cli.cli.app import main; main()"
     words = ["prepare", "shapes", "--train", "100000", "--size", "64", "--workers", "2"]
     with subprocess.Popen(
         [sys.executable, "-c", code, *words, "--data-root", str(tmp_path / "data")],

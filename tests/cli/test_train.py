@@ -48,7 +48,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     seen: list[Any] = []
     monkeypatch.setattr("langhops_cli.training.preflight.check", lambda *given, **named: FINE)
     monkeypatch.setattr("langhops_cli.training.loop.train", lambda *given, **named: seen.append(named))
-    monkeypatch.setattr("langhops_cli.training.children.run_children", lambda launch: seen.append(launch) or 0)
+    monkeypatch.setattr("langhops_cli.training.children.run_children", lambda launch, work: seen.append(launch) or 0)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
     monkeypatch.setattr(os, "execve", lambda *given: seen.append(given))
     return seen
@@ -126,13 +126,13 @@ def test_children_get_the_same_words_without_those_that_started_them(
     words = ("data.batch=1", "--out", "there", "--gpus", "3")
     result = run("train-stage1", recipe, *words)
     assert result.exit_code == 0, result.output
-    assert result.stderr.endswith("torch sees no GPU here: 3 processes train on the CPU\n")
+    assert result.stderr.endswith("torch sees no GPU here: 3 processes work on the CPU\n")
     (launch,) = started
     assert (launch.kind, launch.processes) == ("children", 3)
     same = ("train-stage1", str(recipe), "data.batch=1", "--out", "there", "--data-root", str(tmp_path / "data"))
     assert launch.command == (sys.executable, "-m", "langhops_cli", *same)
 
-    monkeypatch.setattr("langhops_cli.training.children.run_children", lambda launch: 143)
+    monkeypatch.setattr("langhops_cli.training.children.run_children", lambda launch, work: 143)
     stopped = run("train-stage1", recipe, *words)
     assert stopped.exit_code == 143
     assert "stopped before it could save" in stopped.stderr
@@ -165,11 +165,11 @@ def test_a_host_file_hands_over_to_the_runner(
 ) -> None:
     file = tmp_path / "hosts"
     file.write_text("a slots=2\nb slots=2\n")
-    monkeypatch.setattr(train.shutil, "which", lambda name: None)
+    monkeypatch.setattr("shutil.which", lambda name: None)
     missing = run("train-stage1", recipe, "--hostfile", file)
     assert missing.exit_code == 4
     assert "by pdsh, which is not installed" in missing.stderr
-    monkeypatch.setattr(train.shutil, "which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
     assert run("train-stage1", recipe, "--hostfile", file).exit_code == 0
     program, command, _ = started[0]
     assert program == sys.executable

@@ -126,9 +126,10 @@ def test_eval_measures_objects_parts_and_all(evaluation, shapes):
     folder, report = evaluation
     assert report == read(folder / "report.json")
     assert (report["dataset"]["name"], report["dataset"]["scored"]) == ("shapes", 3)
+    figures = report["sections"]["instance AP"]
     for level in ("obj", "part", "all"):
-        assert report["figures"]["mask"][level]["instances"] > 0
-        assert 0 <= report["figures"]["mask"][level]["ap"] <= 1
+        assert figures["mask"][level]["instances"] > 0
+        assert 0 <= figures["mask"][level]["ap"] <= 1
     truth = read(shapes / "val.json")
     parts = {row["id"] for row in truth["categories"] if row["parent_id"] is not None}
     results = read(folder / "predictions.json")
@@ -139,8 +140,21 @@ def test_eval_measures_objects_parts_and_all(evaluation, shapes):
 def test_eval_scores_the_saved_results_again_without_a_model(work, evaluation):
     folder, report = evaluation
     done = langhops(work, "eval", "--predictions", folder / "predictions.json", "--data", "shapes", "--out", "again")
-    assert read(work / "again" / "report.json")["figures"] == report["figures"]
+    again = read(work / "again" / "report.json")
+    assert again["sections"] == report["sections"]
     assert "mask part" in done.stdout
+    done = langhops(work, "eval", "--compare", folder, work / "again", "--out", "both", "--json")
+    assert {row["difference"] for row in (values[1] for values in json.loads(done.stdout)["figures"].values())} <= {
+        0,
+        None,
+    }
+
+
+def test_eval_measures_parts_pixel_by_pixel(work, stage2):
+    arguments = ("eval", stage2, "--data", "shapes", "--protocol", "hiou", "--out", "hiou", "--device", "cpu", "--json")
+    section = json.loads(langhops(work, *arguments).stdout)["sections"]["semantic hIoU"]
+    assert section["records"] > 0
+    assert 0 <= section["strict"]["all"] <= 1
 
 
 def test_predict_writes_masks_with_parents_and_overlays(work, stage2, shapes):

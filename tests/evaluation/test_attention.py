@@ -205,7 +205,7 @@ def test_what_the_model_answers_is_not_changed(dataset):
     model = _model()
 
     def predict():
-        return predict_dataset(model, dataset, config=CONFIG, pictures=range(3))
+        return list(predict_dataset(model, dataset, config=CONFIG, pictures=range(3)))
 
     before = predict()
     measure_attention(model, dataset, config=CONFIG)
@@ -279,4 +279,4 @@ def test_the_command_prints_it_as_json_and_is_silent_without(command, any_overla
 def test_a_file_of_results_has_no_attention(command, tmp_path):
     done = command("--attention", "--predictions", "results.json")
     assert (done.exit_code, len(done.stderr.strip().splitlines())) == (2, 1)
-    assert "--attention looks into a model" in done.stderr
+    assert "--attention does not go with --predictions, which is scored without a model" in done.stderr

@@ -4,47 +4,80 @@ from __future__ import annotations
 
 import copy
 import json
-import math
+import sys
 
 import numpy as np
 import pytest
-from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from langhops_cli.errors import UserError
 from langhops_cli.evaluation.instance_ap import score
-from langhops_cli.evaluation.validation import run_lengths
+from langhops_cli.evaluation.matches import tables
+from langhops_cli.evaluation.matching import BACKENDS
+from langhops_cli.evaluation.run_lengths import run_lengths
 
 from .scenes import SIDE, annotation, encode, random_scene, rectangle, result, truth
 
 OBJECTS, PARTS = [1, 2], [3, 4, 5]
 # pycocotools adds one unit of rounding to the denominator of a precision
 ONE, HALF = pytest.approx(1.0, abs=1e-12), pytest.approx(0.5, abs=1e-12)
-ORDER = ["ap", "ap50", "ap75", "small", "medium", "large", "recall1", "recall10", "recall100"]
+ORDER = ["ap", "ap50", "ap75", "small", "medium", "large", "recall1", "recall10", "recall_max"]
 
 
-def coco_stats(truth_, results, kind, categories):
-    """The twelve figures that pycocotools prints, by its own loader, loop and summary."""
+def coco_run(truth_, results, kind, *, names=OBJECTS + PARTS, most=100):
+    """pycocotools' own loader and loop over the whole."""
     reference = COCO()
     reference.dataset = copy.deepcopy(truth_)
     reference.createIndex()
     # pycocotools takes the box's area for masks too where a box is given
     given = [{key: value for key, value in entry.items() if kind != "segm" or key != "bbox"} for entry in results]
     run = COCOeval(reference, reference.loadRes(copy.deepcopy(given)), kind)
-    run.params.catIds = categories
+    run.params.catIds = names
+    run.params.maxDets = [1, 10, most]
     run.evaluate()
     run.accumulate()
+    return run
+
+
+def coco_stats(truth_, results, kind, categories):
+    """The twelve figures that pycocotools prints."""
+    run = coco_run(truth_, results, kind, names=categories)
     run.summarize()
     return run.stats[:9]
 
 
-@pytest.mark.parametrize("seed", range(50))
-def test_same_figures_as_pycocotools(seed):
-    """Crowds, empty pictures, all sizes, equal scores, more than 100 results of a name: figure by figure."""
+def scene(seed):
     truth_, results = random_scene(seed)
-    if not results:
-        results = [result(1, 1, 0.5, 0, 0, 9, 9)]
+    for number, entry in enumerate(truth_["annotations"]):
+        entry["ignore"] = number % 3 % 2  # which COCO's loop overwrites with the mark of a crowd
+    return truth_, results or [result(1, 1, 0.5, 0, 0, 9, 9)]
+
+
+@pytest.mark.parametrize("start", range(0, 200, 10))
+def test_every_precision_and_recall_is_pycocotools(start):
+    """Crowds, empty pictures, all sizes, equal scores, over 100 results of a name: 200 cases, every table."""
+    for seed in range(start, start + 10):
+        truth_, results = scene(seed)
+        most = 300 if seed % 3 == 0 else 100
+        figures = score(truth_, results, max_detections=most)
+        for kind, matches in figures.matches.items():
+            names = [name.id for name in matches.names]
+            ours = tables(matches)
+            if not names:
+                continue
+            theirs = coco_run(
+                truth_, results, "segm" if kind == "mask" else "bbox", names=sorted(names), most=most
+            ).eval
+            order = [sorted(names).index(name) for name in names]
+            np.testing.assert_allclose(ours.precision, theirs["precision"][..., -1][:, :, order], rtol=0, atol=1e-12)
+            np.testing.assert_allclose(ours.recall, theirs["recall"][:, order], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_same_figures_as_pycocotools(seed):
+    """What it prints, for objects, parts and all."""
+    truth_, results = scene(seed)
     ours = score(truth_, results)
     for kind, levels in (("segm", ours.mask), ("bbox", ours.box)):
         for group, categories in ((levels.obj, OBJECTS), (levels.part, PARTS), (levels.all, OBJECTS + PARTS)):
@@ -53,15 +86,22 @@ def test_same_figures_as_pycocotools(seed):
             np.testing.assert_allclose(mine, expected, rtol=0, atol=1e-12)
 
 
-def test_more_instances_and_results_than_a_byte_counts():
-    """A picture with 300 windows, each found: 100 results of a name count, so recall ends at a third."""
-    places = [(4 * (i % 30), 4 * (i // 30), 3, 3) for i in range(300)]
-    annotations = [annotation(1, 3, *place) for place in places]
+def test_more_instances_than_a_byte_counts():
+    """A picture with 260 windows, each found: 100 results of a name count, so recall ends at 100 / 260."""
+    places = [(4 * (i % 30), 4 * (i // 30), 3, 3) for i in range(260)]
+    annotations = [annotation(1, 3, *place, segmentation=None) for place in places]
     results = [result(1, 3, 0.9 - i / 1000, *place) for i, place in enumerate(places)]
     figures = score(truth(annotations), results)
-    np.testing.assert_allclose(figures.mask.part.recall100, 1 / 3)
-    expected = coco_stats(truth(annotations), results, "segm", PARTS)[0]
-    assert figures.mask.part.ap == pytest.approx(expected, abs=1e-12)
+    assert figures.box.part.recall_max == pytest.approx(100 / 260)
+    assert figures.box.part.ap == pytest.approx(np.mean(np.linspace(0, 1, 101) <= 100 / 260), abs=1e-12)
+
+
+@pytest.mark.parametrize(("before", "most", "found"), [(99, 100, 1), (100, 100, 0), (299, 300, 1), (300, 300, 0)])
+def test_so_many_results_of_a_name_count(before, most, found):
+    results = [result(1, 1, 0.9, 60, 60, 20, 20) for _ in range(before)] + [result(1, 1, 0.8, 0, 0, 20, 20)]
+    figures = score(truth([annotation(1, 1, 0, 0, 20, 20)]), results, max_detections=most)
+    assert (figures.mask.obj.recall_max, figures.mask.obj.recall10) == (found, 0.0)
+    assert (figures.max_detections, figures.per_picture, figures.results) == (most, False, before + 1)
 
 
 def test_perfect_results_score_one():
@@ -123,7 +163,7 @@ def test_recall_is_over_instances_and_not_over_names():
     annotations = [annotation(1, 3, 20 * i, 0, 10, 10) for i in range(4)] + [annotation(1, 4, 60, 60, 10, 10)]
     figures = score(truth(annotations), [result(1, 4, 0.9, 60, 60, 10, 10)])
     assert figures.mask.part.recall50 == 1 / 5
-    assert figures.mask.part.recall100 == 1 / 2
+    assert figures.mask.part.recall_max == 1 / 2
 
 
 def test_box_and_mask_are_scored_apart():
@@ -215,119 +255,52 @@ def test_polygons_and_plain_runs_are_read():
     assert score(square, [plain]).mask.obj.ap == ONE
 
 
-def change(**fields):
-    return {**result(1, 1, 0.9, 0, 0, 20, 20), **fields}
+def test_other_limits_and_backends_are_refused():
+    only = truth([annotation(1, 1, 0, 0, 20, 20)])
+    with pytest.raises(ValueError, match="100 or 300, got 50"):
+        score(only, [], max_detections=50)
+    with pytest.raises(ValueError, match="got 'numpy'"):
+        score(only, [], backend="numpy")
 
 
-def without(field):
-    entry = result(1, 1, 0.9, 0, 0, 20, 20)
-    del entry[field]
-    return entry
+def test_a_missing_backend_is_said_in_one_line(monkeypatch):
+    monkeypatch.setitem(sys.modules, "hotcoco", None)
+    with pytest.raises(UserError, match=r"hotcoco is not installed: run pip install 'langhops\[fast\]'") as caught:
+        score(truth([annotation(1, 1, 0, 0, 20, 20)]), [], backend="hotcoco")
+    assert caught.value.code == 4
 
 
-@pytest.mark.parametrize(
-    ("entry", "message"),
-    [
-        (change(image_id=77), "image_id 77 is not in the ground truth"),
-        (change(image_id="1"), "image_id '1' is not in the ground truth"),
-        (change(category_id=9), "category_id 9 is not in the ground truth"),
-        (change(category_id=True), "category_id True is not in the ground truth"),
-        (change(score=math.nan), "score is nan"),
-        (change(score=math.inf), "score is inf"),
-        (change(score="0.9"), "score '0.9' is no number"),
-        (change(score=None), "no score"),
-        (without("segmentation"), "no segmentation"),
-        (without("image_id"), "no image_id"),
-        (change(segmentation=[[0, 0, 9, 0, 9, 9]]), "segmentation is no RLE with size and counts"),
-        (
-            change(segmentation=rectangle(0, 0, 5, 5, size=(60, 120))),
-            "its mask is 60 x 120 (height x width), the picture 120 x 120",
-        ),
-        (change(segmentation={"size": [120, 120], "counts": "04"}), "the runs of its mask do not fill the picture"),
-        (change(segmentation={"size": [120, 120], "counts": "\x01"}), "the counts of its mask are damaged"),
-        (change(segmentation={"size": [120, 120], "counts": "ä"}), "the counts of its mask are damaged"),
-        (change(segmentation={"size": [120, 120], "counts": [5, -1]}), "the runs of its mask do not fill the picture"),
-        (change(segmentation={"size": [120, 120], "counts": 5}), "the counts of its mask are neither text nor a list"),
-        (change(bbox=[0, 0, 5]), "bbox [0, 0, 5] is not x, y, width, height"),
-        (change(bbox=[0, 0, math.nan, 5]), "bbox is nan"),
-        (change(bbox=[0, 0, -1, 5]), "bbox [0, 0, -1, 5] has a negative side"),
-        ("car", "'car' is no object"),
-    ],
-)
-def test_a_wrong_result_is_named_and_nothing_is_scored(tmp_path, entry, message):
-    file = tmp_path / "theirs.json"
-    file.write_text(json.dumps([result(1, 1, 0.9, 0, 0, 20, 20), entry]))
-    with pytest.raises(UserError) as caught:
-        score(truth([annotation(1, 1, 0, 0, 20, 20)]), file)
-    assert str(caught.value) == f"{file}: 1 of 2 entries are wrong, nothing was scored: entry 1: {message}."
-    assert caught.value.code == 3
+@pytest.mark.parametrize("start", range(0, 40, 10))
+def test_hotcoco_matches_as_pycocotools_does(start):
+    pytest.importorskip("hotcoco", reason="hotcoco is not installed: pip install 'langhops[fast]'")
+    for seed in range(start, start + 10):
+        truth_, results = scene(seed)
+        most = 300 if seed % 2 else 100
+        ours, theirs = (score(truth_, results, max_detections=most, backend=name) for name in BACKENDS)
+        assert ours == theirs
+        for kind, matches in ours.matches.items():
+            for column in ("picture", "name", "score", "right", "ignored", "truth_picture", "truth_counts"):
+                expected = getattr(matches, column)
+                np.testing.assert_array_equal(getattr(theirs.matches[kind], column), expected)
 
 
-def test_the_first_wrong_results_are_named_and_the_rest_counted():
-    entries = [change(image_id=image_id) for image_id in (1, 5, 6, 1, 7, 8, 9)]
-    with pytest.raises(UserError) as caught:
-        score(truth([annotation(1, 1, 0, 0, 20, 20)]), entries)
-    text = str(caught.value)
-    assert "results: 5 of 7 entries are wrong" in text
-    assert all(f"entry {number}:" in text for number in (1, 2, 4))
-    assert text.endswith("; and 2 more.")
+def test_counters_see_each_picture_once_with_checked_entries():
+    class Seen:
+        def __init__(self):
+            self.pictures = []
+
+        def see(self, picture):
+            self.pictures.append((picture.image["id"], len(picture.truth), len(picture.results)))
+
+    seen = Seen()
+    annotations = [annotation(2, 1, 0, 0, 20, 20), annotation(2, 3, 0, 0, 9, 9)]
+    score(truth(annotations, pictures=2), [result(1, 1, 0.9, 0, 0, 20, 20)], counters=[seen])
+    assert seen.pictures == [(1, 0, 1), (2, 2, 0)]
 
 
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (b'[{"image_id": 1, "categ', "is cut off or no JSON (Unterminated string"),
-        (b"", "is cut off or no JSON (Expecting value"),
-        (b"\xff\xfe\x00", "is not JSON: it is no UTF-8 text"),
-        (b'{"annotations": []}', "holds no list of COCO results"),
-    ],
-)
-def test_a_results_file_that_is_none_is_named(tmp_path, content, message):
-    file = tmp_path / "results.json"
-    file.write_bytes(content)
-    with pytest.raises(UserError) as caught:
-        score(truth([annotation(1, 1, 0, 0, 20, 20)]), file)
-    assert str(file) in str(caught.value)
-    assert message in str(caught.value)
-    assert caught.value.code == 3
-
-
-def test_missing_files_are_named(tmp_path):
-    with pytest.raises(UserError, match=r"val\.json does not exist"):
-        score(tmp_path / "val.json", [])
-
-
-@pytest.mark.parametrize(
-    ("damage", "message"),
-    [
-        (lambda t: t.pop("images"), "no list 'images'"),
-        (
-            lambda t: t["images"][0].pop("height"),
-            "images: 1 of 1 entries are wrong, nothing was scored: entry 0: no height",
-        ),
-        (lambda t: t["images"].append(t["images"][0]), "ids in 'images' are not unique"),
-        (lambda t: t["annotations"][0].update(image_id=4), "entry 0: image_id 4 is not in the ground truth"),
-        (lambda t: t["annotations"][0].update(category_id=8), "entry 0: category_id 8 is not in the ground truth"),
-        (lambda t: t["annotations"][0].update(area=math.nan), "entry 0: area is nan"),
-        (lambda t: t["annotations"][0].update(segmentation=[[1, 2, 3, 4]]), "entry 0: a polygon needs three points"),
-        (lambda t: t["annotations"][0].update(segmentation=None, bbox=None), "entry 0: neither segmentation nor bbox"),
-    ],
-)
-def test_a_wrong_truth_is_named(damage, message):
-    damaged = truth([annotation(1, 1, 0, 0, 20, 20)])
-    damage(damaged)
-    with pytest.raises(UserError) as caught:
-        score(damaged, [])
-    assert message in str(caught.value)
-
-
-def test_run_lengths_are_those_that_were_encoded():
-    """Against masks of noise and of large blobs, whose runs need one to several characters."""
-    random = np.random.default_rng(0)
-    for share in (0.0, 0.001, 0.5, 0.999, 1.0):
-        mask = random.random((211, 340)) < share
-        flat = mask.ravel(order="F")
-        edges = np.flatnonzero(np.diff(flat, prepend=False)) if flat.size else []
-        expected = np.diff(np.concatenate([[0], edges, [flat.size]]))
-        counts = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))["counts"]
-        np.testing.assert_array_equal(run_lengths(counts), expected)
+def test_a_report_of_the_figures_is_plain():
+    figures = score(truth([annotation(1, 1, 0, 0, 20, 20)]), [result(1, 1, 0.9, 0, 0, 20, 20)])
+    plain = json.loads(json.dumps(figures.to_dict()))
+    assert plain["mask"]["obj"]["ap"] == ONE
+    assert plain["per_name"][0]["name"] == "car"
+    assert "matches" not in plain

@@ -9,23 +9,52 @@ import pytest
 from rich.console import Console
 
 from langhops_cli.evaluation.instance_ap import score
-from langhops_cli.evaluation.report import DatasetCard, Report, percent
+from langhops_cli.evaluation.report import CONSISTENCY, INSTANCE_AP, PICTURES, SEMANTIC_HIOU, DatasetCard, Report
+from langhops_cli.evaluation.tables import percent, published_lines
 
 from .scenes import annotation, result, truth
 
 FOUND = [result(1, 1, 0.9, 0, 0, 20, 20)]
+CARD = {
+    "name": "toys",
+    "kind": "coco-parts",
+    "split": "val",
+    "annotations": "data/toys/val.json",
+    "fingerprint": "ab12",
+    "names_hash": "cd34",
+}
 
 
-def make(truth_=None, results=FOUND, *, pictures=1, scored=1):
+class Odd:
+    """A section with brackets in its texts."""
+
+    def to_dict(self):
+        return {"share": 0.5}
+
+    def rows(self):
+        return [("what", "share"), ("[bold]part[/bold]", "50.0")]
+
+    def notes(self):
+        return ["Measured with [care]."]
+
+
+class Named(Odd):
+    def name_rows(self):
+        return [("name", "set", "share"), ("dog head", "unseen", "12.3")]
+
+
+def make(truth_=None, results=FOUND, *, pictures=1, scored=1, sections=None, max_detections=100, **more):
     truth_ = truth_ or truth([annotation(1, 1, 0, 0, 20, 20), annotation(1, 3, 2, 2, 10, 10)])
-    card = DatasetCard("toys", "val", "data/toys/val.json", "ab12", pictures, scored)
     return Report(
-        figures=score(truth_, results),
-        dataset=card,
+        protocol=INSTANCE_AP,
+        figures=score(truth_, results, max_detections=max_detections),
+        sections=sections or {},
+        dataset=DatasetCard(**CARD, pictures=pictures, scored=scored),
         model="runs/toys",
         settings={"max_objects": 20},
-        predictions=results,
+        results="evaluation/predictions.json",
         command="langhops eval runs/toys --data toys",
+        **more,
     )
 
 
@@ -51,6 +80,66 @@ def test_the_table_has_objects_parts_and_all_by_mask_and_by_box():
         ["box", "part", "1", "1", "0.0"],
         ["box", "all", "2", "2", "50.0"],
     ]
+
+
+def test_the_head_tells_what_is_unusual():
+    text = shown(make(max_detections=300, label="cross-dataset"))
+    assert text.splitlines()[0].strip() == "toys val: 1 picture, cross-dataset, AP in percent, maxDets 300"
+
+
+def test_sections_come_with_their_notes_and_are_shown_as_they_are():
+    report = make(sections={CONSISTENCY: Odd(), PICTURES: Named()})
+    text = shown(report, per_name=True)
+    assert "Hierarchy consistency" in text
+    assert "[bold]part[/bold]" in text
+    assert text.count("Measured with [care].") == 1, "pictures are to be looked at, not read"
+    assert report.notes() == ["Measured with [care]."] * 2
+    saved = report.to_dict()["sections"]
+    assert list(saved) == [INSTANCE_AP, CONSISTENCY, PICTURES]
+    assert saved[CONSISTENCY] == {"share": 0.5}
+
+
+def test_a_report_without_instance_ap_says_on_what_it_is():
+    card = DatasetCard(**CARD, pictures=2, scored=2)
+    report = Report(SEMANTIC_HIOU, card, "runs/toys", sections={SEMANTIC_HIOU: Named()}, label="zero-shot")
+    text = shown(report)
+    assert text.splitlines()[0].strip() == "toys val: 2 pictures, zero-shot, semantic hIoU"
+    assert "dog head" not in text
+    assert "dog head" in shown(report, per_name=True)
+    assert list(report.to_dict()["sections"]) == [SEMANTIC_HIOU]
+
+
+def published(*same):
+    return {
+        "rows": [
+            {
+                "method": f"method {number}",
+                "trained_on": "PartImageNet",
+                "same_training": alike,
+                "published": {"obj": 83.9, "part": None},
+                "difference": {"obj": -1.25, "part": None},
+            }
+            for number, alike in enumerate(same)
+        ]
+    }
+
+
+@pytest.mark.parametrize(
+    ("given", "methods"),
+    [
+        (None, []),
+        (published(), []),
+        (published(None, None), [0, 1]),
+        (published(False, False), [0, 1]),
+        (published(False, True), [1]),
+    ],
+)
+def test_published_figures_stand_below_ours_those_trained_alike_where_there_are_any(given, methods):
+    figures = "(PartImageNet): obj / part 83.9 / -, difference -1.2 / -"
+    lines = [f"published method {number} {figures}" for number in methods]
+    assert published_lines(given) == lines
+    text = shown(make(published=given))
+    assert all(line in text for line in lines)
 
 
 def test_the_tables_fit_an_eighty_column_terminal():
@@ -103,34 +192,20 @@ def test_every_reservation_is_in_the_table_and_in_the_file(report, remark, tmp_p
 
 
 def test_the_file_says_all_that_is_needed_to_repeat_it(tmp_path):
-    report = make()
-    assert report.save(tmp_path / "new" / "folder") == [
-        tmp_path / "new" / "folder" / "predictions.json",
-        tmp_path / "new" / "folder" / "report.json",
-    ]
-    saved = json.loads((tmp_path / "new" / "folder" / "report.json").read_text())
-    assert saved["dataset"] == {
-        "name": "toys",
-        "split": "val",
-        "annotations": "data/toys/val.json",
-        "fingerprint": "ab12",
-        "pictures": 1,
-        "scored": 1,
-    }
-    assert saved["figures"]["mask"]["part"]["ap"] == 0.0
-    assert saved["figures"]["mask"]["obj"]["large"] is None
-    assert [row["name"] for row in saved["figures"]["per_name"]] == ["car", "car wheel"]
+    report = make(label="zero-shot", published=published(True))
+    path = report.save(tmp_path / "new" / "folder")
+    assert path == tmp_path / "new" / "folder" / "report.json"
+    assert [item.name for item in path.parent.iterdir()] == ["report.json"]
+    saved = json.loads(path.read_text())
+    assert saved == json.loads(json.dumps(report.to_dict()))
+    assert (saved["format"], saved["protocol"], saved["label"]) == (2, "instance AP", "zero-shot")
+    assert saved["dataset"] == {**CARD, "pictures": 1, "scored": 1}
+    figures = saved["sections"]["instance AP"]
+    assert figures["mask"]["part"]["ap"] == 0.0
+    assert figures["mask"]["obj"]["large"] is None
+    assert [row["name"] for row in figures["per_name"]] == ["car", "car wheel"]
     assert (saved["model"], saved["settings"]) == ("runs/toys", {"max_objects": 20})
+    assert saved["results"] == "evaluation/predictions.json"
     assert saved["command"] == "langhops eval runs/toys --data toys"
+    assert saved["published"] == published(True)
     assert {"python", "torch", "pycocotools"} <= saved["versions"].keys()
-
-
-@pytest.mark.parametrize("results", [[], FOUND, [*FOUND, *FOUND]])
-def test_saved_results_are_the_list_itself(results, tmp_path):
-    make(results=results).save(tmp_path)
-    assert json.loads((tmp_path / "predictions.json").read_text()) == results
-
-
-def test_results_that_came_from_a_file_are_not_written_again(tmp_path):
-    assert make().save(tmp_path, with_predictions=False) == [tmp_path / "report.json"]
-    assert [path.name for path in tmp_path.iterdir()] == ["report.json"]

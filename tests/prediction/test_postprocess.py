@@ -250,15 +250,15 @@ def test_output_without_masks_is_refused(scene):
 
 def results(scene, output=None, **options):
     v = scene.vocabulary
-    return coco_results(
-        output or scene.output(),
-        sizes=[SIZE],
-        originals=[(128, 128)],
-        image_ids=[7],
-        object_categories=[10 + i for i in range(len(v.object_names))],
-        part_categories=[20 + i for i in range(len(v.part_classes))],
-        **options,
-    )
+    settings = {
+        "sizes": [SIZE],
+        "originals": [(128, 128)],
+        "image_ids": [7],
+        "object_categories": [10 + i for i in range(len(v.object_names))],
+        "part_categories": [20 + i for i in range(len(v.part_classes))],
+        "part_objects": [part.object for part in v.part_classes],
+    }
+    return coco_results(output or scene.output(), **{**settings, **options})
 
 
 def quality_of(rectangle):
@@ -319,3 +319,54 @@ def test_results_with_hierarchical_scores(scene):
 def test_results_do_not_see_padding(scene, pad):
     made = scene("dog:head", [("dog", 0.8, (0, 0, 8, 8))], [(0, "dog head", 0.6, (0, 0, 4, 4))])
     assert results(made, output=pad(made.output(), queries=4, names=2, cells=8)) == results(made)
+
+
+def parents(rows):
+    """Category of each part result and of the object result that it hangs from."""
+    category = {row["id"]: row["category_id"] for row in rows}
+    assert [row["id"] for row in rows] == [*range(1, len(rows) + 1)]
+    assert not any("parent_id" in row for row in rows if row["category_id"] < 20)
+    found = [(row["category_id"], row["parent_id"]) for row in rows if row["category_id"] >= 20]
+    return [(part, None if parent is None else (parent, category[parent])) for part, parent in found]
+
+
+TWO_DOGS = [("dog", 0.8, (0, 0, 8, 8)), ("dog", 0.7, (8, 8, 16, 16))]
+
+
+def test_a_part_result_hangs_from_its_own_object_query(scene):
+    """Two dogs stand under the same name; each head belongs to the query that it was looked for in."""
+    heads = [(1, "dog head", 0.6, (8, 8, 12, 12)), (0, "dog head", 0.5, (0, 0, 4, 4))]
+    assert parents(results(scene("dog:head", TWO_DOGS, heads))) == [(20, (2, 10)), (20, (1, 10))]
+
+
+def test_a_part_result_prefers_its_own_object_name_to_a_better_one(scene):
+    """The query stands first as a cat, but a dog's head belongs to the dog."""
+    made = scene("dog:head; cat:head", TWO_DOGS[:1], [(0, "dog head", 0.6, (0, 0, 4, 4))])
+    output = made.output()
+    output.objects.final.logits[0, 0, 1] = 9.0  # of a cat
+    rows = results(made, output=output)
+    assert [row["category_id"] for row in rows] == [11, 10, 20]
+    assert parents(rows) == [(20, (2, 10))]
+    # With room for one pair only the cat is left to hang from.
+    assert parents(results(made, output=output, max_objects=1)) == [(20, (1, 11))]
+
+
+def test_open_scoring_gives_every_name_of_a_query_its_own_object(scene):
+    made = scene("dog:head; cat:head", TWO_DOGS[:1], [(0, "dog head", 0.6, (0, 0, 4, 4))])
+    found = dict(parents(results(made, part_scoring="open")))
+    assert {part: parent[1] for part, parent in found.items()} == {20: 10, 21: 11}
+
+
+def test_a_part_without_its_object_among_the_results_has_no_parent(scene):
+    made = scene("dog:head", TWO_DOGS, [(1, "dog head", 0.6, (8, 8, 12, 12))])
+    assert parents(results(made, max_objects=1)) == [(20, None)]
+    assert parents(results(made, max_objects=0)) == [(20, None)]
+
+
+def test_names_without_a_category_take_their_place_and_are_left_out(scene):
+    """A name that is not scored competes: with room for two pairs it takes one from the dogs."""
+    made = scene("dog:head; cat", [*TWO_DOGS, ("cat", 0.9, (0, 8, 8, 16))], [(0, "dog head", 0.6, (0, 0, 4, 4))])
+    rows = results(made, object_categories=[10, None], max_objects=2)
+    assert [row["category_id"] for row in rows] == [10, 20]
+    assert parents(rows) == [(20, (1, 10))]
+    assert [row["category_id"] for row in results(made, part_categories=[None], max_objects=2)] == [11, 10]

@@ -66,7 +66,7 @@ def test_several_gpus_are_several_children() -> None:
 
 
 def test_without_a_gpu_the_children_train_on_the_cpu_and_with_too_few_none_does() -> None:
-    assert plan({}, gpus=2).note == "torch sees no GPU here: 2 processes train on the CPU"
+    assert plan({}, gpus=2).note == "torch sees no GPU here: 2 processes work on the CPU"
     with pytest.raises(UserError, match=r"--gpus 4: torch can use 2 here; ask for 2 at most") as caught:
         plan({}, gpus=4, seen_gpus=2)
     assert caught.value.code == 4
@@ -343,7 +343,7 @@ def test_two_processes_train_until_their_parent_is_asked_to_stop(place: Path, pr
     finally:
         process.kill()
     text = (place / "said").read_text()
-    assert "torch sees no GPU here: 2 processes train on the CPU\n" in text
+    assert "torch sees no GPU here: 2 processes work on the CPU\n" in text
     stopped = re.search(r"stopped after step (\d+) of 100000 \(SIGTERM\); run the same command again", text)
     assert stopped is not None, text
     assert text.count("checked: ") == text.count("stopped after") == 1

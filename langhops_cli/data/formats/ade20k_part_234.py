@@ -17,12 +17,11 @@ from langhops_cli.data.formats.semantic_maps import read_masks
 from langhops_cli.data.manifests import load_manifest
 from langhops_cli.data.masks import BadMaskError, to_rle
 from langhops_cli.data.records import Drops, InstanceRecord, Picture, PictureRecords, Role, Source, SplitSource, Tree
+from langhops_cli.data.splits import load_split
 from langhops_cli.errors import DATA, USAGE, UserError
 from langhops_cli.vocabulary import clean_name
 
-UNSEEN = frozenset({
-    "bench", "bus", "desk", "fan", "kitchen island", "ottoman", "oven", "stool", "swivel chair", "truck", "van",
-})  # fmt: skip
+UNSEEN = frozenset(load_split(NAME).unseen)
 """Objects that the benchmark's zero-shot setting measures on and does not train on."""
 IGNORE = 65535
 """Number of a pixel that belongs to no part."""

@@ -1,0 +1,5 @@
+"""Reports as one HTML file each: nothing is fetched, and every text that comes from data is escaped."""
+
+from langhops_cli.evaluation.html.page import PAGE, write_html
+
+__all__ = ["PAGE", "write_html"]
