@@ -82,7 +82,7 @@ def score_once(way: str, folder: Path) -> dict[str, float]:
     if way == "whole file":
         figures = list(whole_file(folder))
     else:
-        from langhops_cli.evaluation.instance_ap import score
+        from langhops_cli.evaluation.instances.instance_ap import score
 
         scored = score(folder / "truth.json", folder / "results.json", backend=way)  # type: ignore[arg-type]
         assert scored.mask is not None

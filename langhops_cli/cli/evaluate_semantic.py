@@ -11,14 +11,14 @@ from langhops_cli.cli.evaluate_options import Setting
 from langhops_cli.cli.evaluate_steps import Model, Task, described, finish, read_record, watch
 from langhops_cli.errors import DATA, UserError
 from langhops_cli.evaluation.report import SEMANTIC_HIOU, DatasetCard, Report
-from langhops_cli.evaluation.semantic_files import FOLDER, MapReader
-from langhops_cli.evaluation.semantic_scoring import score_semantic_files
-from langhops_cli.evaluation.splits import ScoredNames, scored_names
+from langhops_cli.evaluation.semantic.files import FOLDER, MapReader
+from langhops_cli.evaluation.semantic.scoring import score_semantic_files
+from langhops_cli.evaluation.semantic.splits import ScoredNames, scored_names
 
 
 def measure_semantic(task: Task) -> None:
     """Measure a model, together with the other ranks."""
-    from langhops_cli.evaluation.semantic_runner import predict_semantic
+    from langhops_cli.evaluation.semantic.runner import predict_semantic
 
     names, record = scored_names(task.dataset, task.wish.unseen), read_record(task.wish.run)
     model = Model.load(task, task.wish.run)

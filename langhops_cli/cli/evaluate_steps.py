@@ -14,17 +14,17 @@ from langhops_cli.cli.evaluate_options import Backend, MaxDets, Wish
 from langhops_cli.data.index import PreparedDataset
 from langhops_cli.data.prepare import prepared_folder, read_report
 from langhops_cli.errors import ENVIRONMENT, UserError
-from langhops_cli.evaluation.instance_ap import MAX_DETECTIONS
-from langhops_cli.evaluation.matches import MATCHES, save_matches
-from langhops_cli.evaluation.matching import import_hotcoco
+from langhops_cli.evaluation.instances.instance_ap import MAX_DETECTIONS
+from langhops_cli.evaluation.instances.matches import MATCHES, save_matches
+from langhops_cli.evaluation.instances.matching import import_hotcoco
 from langhops_cli.evaluation.predictions import ALONE, PREDICTIONS, Ranks
 from langhops_cli.evaluation.report import RETENTION, ROBUSTNESS, Report
 from langhops_cli.evaluation.scoring import score_results
 
 if TYPE_CHECKING:
     from langhops_cli.evaluation.attention import AttentionReport
-    from langhops_cli.evaluation.instance_ap import InstanceAP
-    from langhops_cli.evaluation.splits import ScoredNames
+    from langhops_cli.evaluation.instances.instance_ap import InstanceAP
+    from langhops_cli.evaluation.semantic.splits import ScoredNames
     from langhops_cli.evaluation.vocabulary_change import VocabularyChange
     from langhops_cli.prediction.predictor import Predictor
 
@@ -257,7 +257,7 @@ def described(
         names: what was scored, for semantic hIoU.
     """
     from langhops_cli.evaluation.published import beside
-    from langhops_cli.evaluation.splits import setting_of
+    from langhops_cli.evaluation.semantic.splits import setting_of
 
     published = beside(
         task.dataset.root,

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from langhops_cli.checkpoint.files import write_text
 from langhops_cli.errors import DATA, UserError
-from langhops_cli.evaluation.bootstrap import Array, draw, interval, level_means, sampled_ap
-from langhops_cli.evaluation.matches import MATCHES, Kind, Matches, load_matches, mean_precision, tables
+from langhops_cli.evaluation.instances.bootstrap import Array, draw, interval, level_means, sampled_ap
+from langhops_cli.evaluation.instances.matches import MATCHES, Kind, Matches, load_matches, mean_precision, tables
 from langhops_cli.evaluation.report import FORMAT, INSTANCE_AP, REPORT, SEMANTIC_HIOU
 from langhops_cli.evaluation.tables import NOTHING, new_table, percent
 

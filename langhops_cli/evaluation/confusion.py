@@ -26,8 +26,8 @@ from pycocotools import mask as coco_mask
 from langhops_cli.evaluation.consistency import MATCH_IOU, MIN_SCORE
 
 if TYPE_CHECKING:
-    from langhops_cli.evaluation.matches import Level
-    from langhops_cli.evaluation.stream import ScoredPicture
+    from langhops_cli.evaluation.instances.matches import Level
+    from langhops_cli.evaluation.instances.stream import ScoredPicture
 
 TOLD = 5
 """Confusions that a sentence names."""

@@ -33,7 +33,7 @@ from pycocotools import mask as coco_mask
 from langhops_cli.evaluation.tables import NOTHING, percent
 
 if TYPE_CHECKING:
-    from langhops_cli.evaluation.stream import ScoredPicture
+    from langhops_cli.evaluation.instances.stream import ScoredPicture
 
 MIN_SCORE = 0.25
 """Score from which on a result counts, unless another is given."""

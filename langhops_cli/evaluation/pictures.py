@@ -10,7 +10,7 @@ from langhops_cli.evaluation.confusion import overlaps
 from langhops_cli.evaluation.consistency import MATCH_IOU, MIN_SCORE
 
 if TYPE_CHECKING:
-    from langhops_cli.evaluation.stream import ScoredPicture
+    from langhops_cli.evaluation.instances.stream import ScoredPicture
 
 SHOWN = 6
 """Pictures of each kind, best and worst, that a page shows."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, Self, runtime_c
 
 from langhops_cli.checkpoint.files import write_text
 from langhops_cli.data.prepare import read_report
-from langhops_cli.evaluation.instance_ap import InstanceAP
+from langhops_cli.evaluation.instances.instance_ap import InstanceAP
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from langhops_cli.errors import DATA, UserError
-from langhops_cli.evaluation.instance_ap import InstanceAP
+from langhops_cli.evaluation.instances.instance_ap import InstanceAP
 from langhops_cli.evaluation.robustness import ap_of_names
 from langhops_cli.evaluation.tables import NOTHING, percent
 from langhops_cli.vocabulary import Vocabulary

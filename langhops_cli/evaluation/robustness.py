@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from langhops_cli.evaluation.instance_ap import InstanceAP
+from langhops_cli.evaluation.instances.instance_ap import InstanceAP
 from langhops_cli.evaluation.tables import NOTHING, percent
 from langhops_cli.evaluation.vocabulary_change import ORDER, VocabularyChange, extend, permute, rename
 from langhops_cli.evaluation.words import load_synonyms, more_names, plurals

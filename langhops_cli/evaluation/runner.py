@@ -16,7 +16,7 @@ from langhops_cli.data.index import PreparedDataset, check_size
 from langhops_cli.data.pictures import read_picture
 from langhops_cli.data.prepare import read_report
 from langhops_cli.errors import DATA, UserError
-from langhops_cli.evaluation.instance_ap import InstanceAP, score
+from langhops_cli.evaluation.instances.instance_ap import InstanceAP, score
 from langhops_cli.evaluation.predictions import ALONE, Ranks, Result, write_predictions
 from langhops_cli.model.configuration import ModelConfig
 from langhops_cli.model.structures import VocabularyBatch

@@ -9,11 +9,11 @@ from typing import Any, Protocol
 from langhops_cli.data.index import PreparedDataset
 from langhops_cli.evaluation.confusion import NameConfusion
 from langhops_cli.evaluation.consistency import Consistency
-from langhops_cli.evaluation.instance_ap import MAX_DETECTIONS, score_pictures
-from langhops_cli.evaluation.matching import Backend
+from langhops_cli.evaluation.instances.instance_ap import MAX_DETECTIONS, score_pictures
+from langhops_cli.evaluation.instances.matching import Backend
+from langhops_cli.evaluation.instances.stream import PictureCounter, scored_pictures
 from langhops_cli.evaluation.pictures import PictureQuality
 from langhops_cli.evaluation.report import CONFUSION, CONSISTENCY, INSTANCE_AP, PICTURES, DatasetCard, Report, Section
-from langhops_cli.evaluation.stream import PictureCounter, scored_pictures
 
 
 class _Counter(PictureCounter, Protocol):

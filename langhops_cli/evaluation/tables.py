@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from langhops_cli.evaluation.instance_ap import MAX_DETECTIONS, InstanceAP, Levels, NameScores
+from langhops_cli.evaluation.instances.instance_ap import MAX_DETECTIONS, InstanceAP, Levels, NameScores
 from langhops_cli.evaluation.report import PICTURES, NamedSection, Report, Section
 
 NOTHING = "-"

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import nn
 
 from langhops_cli.data.index import PreparedDataset
-from langhops_cli.evaluation.semantic_runner import evaluate_semantic
+from langhops_cli.evaluation.semantic.runner import evaluate_semantic
 from langhops_cli.model.structures import DecoderOutput, KeptObjects, Output, PartQueries
 from tests.handmade import write_index
 

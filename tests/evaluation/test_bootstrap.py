@@ -10,9 +10,9 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from langhops_cli.evaluation.bootstrap import draw, interval, level_means, sampled_ap
-from langhops_cli.evaluation.instance_ap import score
-from langhops_cli.evaluation.matches import tables
+from langhops_cli.evaluation.instances.bootstrap import draw, interval, level_means, sampled_ap
+from langhops_cli.evaluation.instances.instance_ap import score
+from langhops_cli.evaluation.instances.matches import tables
 
 from .scenes import random_scene
 
@@ -88,7 +88,7 @@ def test_samples_are_worked_out_in_pieces_as_at_once(monkeypatch):
     matches = score(truth, results).matches["mask"]
     weights = draw(len(truth["images"]), 20)
     whole = sampled_ap(matches, weights)
-    monkeypatch.setattr("langhops_cli.evaluation.bootstrap.AT_ONCE", 1)
+    monkeypatch.setattr("langhops_cli.evaluation.instances.bootstrap.AT_ONCE", 1)
     np.testing.assert_array_equal(sampled_ap(matches, weights), whole)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
-from langhops_cli.evaluation.boundary import BoundaryCounts, band_width, boundary, boundary_iou, inner_band
+from langhops_cli.evaluation.semantic.boundary import BoundaryCounts, band_width, boundary, boundary_iou, inner_band
 
 from .scenes import encode
 

@@ -11,9 +11,9 @@ import pytest
 from rich.console import Console
 
 from langhops_cli.errors import DATA, UserError
-from langhops_cli.evaluation.bootstrap import draw
 from langhops_cli.evaluation.compare import compare
-from langhops_cli.evaluation.matches import MATCHES, load_matches, mean_precision, save_matches, tables
+from langhops_cli.evaluation.instances.bootstrap import draw
+from langhops_cli.evaluation.instances.matches import MATCHES, load_matches, mean_precision, save_matches, tables
 from langhops_cli.evaluation.scoring import score_results
 
 from .prepared import SIDE, car, make_set, wheel

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from langhops_cli.evaluation.confusion import NameConfusion
+from langhops_cli.evaluation.instances.stream import scored_pictures
 from langhops_cli.evaluation.pictures import SHOWN, PictureQuality
-from langhops_cli.evaluation.stream import scored_pictures
 
 from .scenes import SIDE, annotation, random_scene, result, truth
 

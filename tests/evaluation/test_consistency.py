@@ -7,7 +7,7 @@ import pytest
 from pycocotools import mask as coco_mask
 
 from langhops_cli.evaluation.consistency import Consistency, ConsistencyFigures
-from langhops_cli.evaluation.stream import scored_pictures
+from langhops_cli.evaluation.instances.stream import scored_pictures
 
 from .scenes import annotation, random_scene, result, truth
 

@@ -11,9 +11,9 @@ import pytest
 from langhops_cli.data.formats.federated import FederatedReader
 from langhops_cli.data.records import Picture
 from langhops_cli.errors import UserError
-from langhops_cli.evaluation.federated import knowledge
-from langhops_cli.evaluation.instance_ap import score
-from langhops_cli.evaluation.matches import AREA_LIMITS, RECALLS, THRESHOLDS, tables
+from langhops_cli.evaluation.instances.federated import knowledge
+from langhops_cli.evaluation.instances.instance_ap import score
+from langhops_cli.evaluation.instances.matches import AREA_LIMITS, RECALLS, THRESHOLDS, tables
 
 from .scenes import SIDE, annotation, result, truth
 

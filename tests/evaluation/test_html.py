@@ -18,7 +18,7 @@ from langhops_cli.data.index import PreparedDataset
 from langhops_cli.evaluation.html import PAGE, write_html
 from langhops_cli.evaluation.html.elements import Markup, element, joined, table
 from langhops_cli.evaluation.html.pictures import MOST_BYTES, _jpeg, to_prediction
-from langhops_cli.evaluation.matches import RECALLS
+from langhops_cli.evaluation.instances.matches import RECALLS
 from langhops_cli.evaluation.scoring import score_results
 from tests.handmade import write_index
 

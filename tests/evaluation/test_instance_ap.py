@@ -12,10 +12,10 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from langhops_cli.errors import UserError
-from langhops_cli.evaluation.instance_ap import score
-from langhops_cli.evaluation.matches import tables
-from langhops_cli.evaluation.matching import BACKENDS
-from langhops_cli.evaluation.run_lengths import run_lengths
+from langhops_cli.evaluation.instances.instance_ap import score
+from langhops_cli.evaluation.instances.matches import tables
+from langhops_cli.evaluation.instances.matching import BACKENDS
+from langhops_cli.evaluation.instances.run_lengths import run_lengths
 
 from .scenes import SIDE, annotation, encode, random_scene, rectangle, result, truth
 

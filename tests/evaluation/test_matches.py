@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from langhops_cli.errors import UserError
-from langhops_cli.evaluation.instance_ap import levels, score
-from langhops_cli.evaluation.matches import (
+from langhops_cli.evaluation.instances.instance_ap import levels, score
+from langhops_cli.evaluation.instances.matches import (
     AREAS,
     Matches,
     load_matches,

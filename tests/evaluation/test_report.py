@@ -8,7 +8,7 @@ import json
 import pytest
 from rich.console import Console
 
-from langhops_cli.evaluation.instance_ap import score
+from langhops_cli.evaluation.instances.instance_ap import score
 from langhops_cli.evaluation.report import CONSISTENCY, INSTANCE_AP, PICTURES, SEMANTIC_HIOU, DatasetCard, Report
 from langhops_cli.evaluation.tables import percent, published_lines
 

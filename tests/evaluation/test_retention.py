@@ -7,7 +7,7 @@ import json
 import pytest
 
 from langhops_cli.errors import UserError
-from langhops_cli.evaluation.instance_ap import score
+from langhops_cli.evaluation.instances.instance_ap import score
 from langhops_cli.evaluation.retention import held_out_names, measure_retention
 from langhops_cli.vocabulary import parse_vocabulary
 

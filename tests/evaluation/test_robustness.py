@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from langhops_cli.data.index import PreparedDataset
-from langhops_cli.evaluation.instance_ap import score
+from langhops_cli.evaluation.instances.instance_ap import score
 from langhops_cli.evaluation.robustness import Robustness, measure_robustness, vocabulary_changes
 from langhops_cli.evaluation.runner import predict_to_file
 from langhops_cli.evaluation.vocabulary_change import extend, permute

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from langhops_cli.errors import UserError
-from langhops_cli.evaluation.semantic_scoring import score_semantic_files
+from langhops_cli.evaluation.semantic.scoring import score_semantic_files
 
 from .prepared import SIDE
 from .semantic_scene import evaluate, make_set

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from langhops_cli.evaluation.semantic_hiou import (
+from langhops_cli.evaluation.semantic.hiou import (
     Confusion,
     SemanticHIoU,
     harmonic_mean,
@@ -16,7 +16,7 @@ from langhops_cli.evaluation.semantic_hiou import (
     score_strict,
     unseen_parts,
 )
-from langhops_cli.evaluation.splits import ScoredNames
+from langhops_cli.evaluation.semantic.splits import ScoredNames
 from langhops_cli.vocabulary import parse_vocabulary
 
 ALL_SEEN = np.zeros(1, bool)

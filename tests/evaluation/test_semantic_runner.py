@@ -14,11 +14,11 @@ from PIL import Image
 from langhops_cli.data.index import PreparedDataset
 from langhops_cli.errors import UserError
 from langhops_cli.evaluation.predictions import Ranks
-from langhops_cli.evaluation.semantic_files import MapWriter
-from langhops_cli.evaluation.semantic_records import RecordReader
-from langhops_cli.evaluation.semantic_runner import evaluate_semantic, predict_semantic
-from langhops_cli.evaluation.semantic_scoring import score_semantic_files
-from langhops_cli.evaluation.splits import ScoredNames, scored_names
+from langhops_cli.evaluation.semantic.files import MapWriter
+from langhops_cli.evaluation.semantic.records import RecordReader
+from langhops_cli.evaluation.semantic.runner import evaluate_semantic, predict_semantic
+from langhops_cli.evaluation.semantic.scoring import score_semantic_files
+from langhops_cli.evaluation.semantic.splits import ScoredNames, scored_names
 from langhops_cli.prediction.predictor import Predictor
 from langhops_cli.vocabulary import Vocabulary
 

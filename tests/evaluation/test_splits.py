@@ -10,7 +10,7 @@ from langhops_cli.data.index import PreparedDataset
 from langhops_cli.data.manifests import load_manifest
 from langhops_cli.data.splits import ZeroShotSplit, load_split, split_names
 from langhops_cli.errors import UserError
-from langhops_cli.evaluation.splits import read_unseen, scored_names, setting_of
+from langhops_cli.evaluation.semantic.splits import read_unseen, scored_names, setting_of
 from langhops_cli.vocabulary import Vocabulary
 
 from .prepared import make_set

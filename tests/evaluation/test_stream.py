@@ -8,7 +8,7 @@ import tracemalloc
 import pytest
 
 from langhops_cli.errors import UserError
-from langhops_cli.evaluation.stream import scored_pictures
+from langhops_cli.evaluation.instances.stream import scored_pictures
 
 from .scenes import SIDE, annotation, rectangle, result, truth
 

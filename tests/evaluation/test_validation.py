@@ -10,8 +10,8 @@ import pytest
 from pycocotools import mask as coco_mask
 
 from langhops_cli.errors import UserError
-from langhops_cli.evaluation.instance_ap import score
-from langhops_cli.evaluation.run_lengths import fill, run_lengths
+from langhops_cli.evaluation.instances.instance_ap import score
+from langhops_cli.evaluation.instances.run_lengths import fill, run_lengths
 
 from .scenes import SIDE, annotation, rectangle, result, truth
 

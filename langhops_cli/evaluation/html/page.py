@@ -14,7 +14,7 @@ from langhops_cli.evaluation.pictures import PictureFigures
 
 if TYPE_CHECKING:
     from langhops_cli.data.index import PreparedDataset
-    from langhops_cli.evaluation.matches import Kind
+    from langhops_cli.evaluation.instances.matches import Kind
     from langhops_cli.evaluation.report import Report
 
 PAGE = "report.html"

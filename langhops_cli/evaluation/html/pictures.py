@@ -18,8 +18,8 @@ from langhops_cli.prediction.results import Detection, NamePath, Prediction
 
 if TYPE_CHECKING:
     from langhops_cli.data.index import PreparedDataset
+    from langhops_cli.evaluation.instances.stream import ScoredPicture
     from langhops_cli.evaluation.pictures import PictureFigures, PictureScore
-    from langhops_cli.evaluation.stream import ScoredPicture
 
 SIDE = 560
 """Longer side of a picture on the page in pixels."""

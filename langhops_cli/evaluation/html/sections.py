@@ -10,11 +10,11 @@ import numpy as np
 from langhops_cli.evaluation.confusion import ConfusionFigures, LevelConfusion
 from langhops_cli.evaluation.html.elements import Markup, details, element, joined, section, table
 from langhops_cli.evaluation.html.plots import Series, curves, grouped_bars, small_bar
-from langhops_cli.evaluation.matches import RECALLS, Matches, tables
+from langhops_cli.evaluation.instances.matches import RECALLS, Matches, tables
 from langhops_cli.evaluation.tables import NOTHING, percent
 
 if TYPE_CHECKING:
-    from langhops_cli.evaluation.instance_ap import InstanceAP, Levels
+    from langhops_cli.evaluation.instances.instance_ap import InstanceAP, Levels
     from langhops_cli.evaluation.report import Report, Section
 
 LARGEST = 15

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from langhops_cli.data import masks
 from langhops_cli.data.index import PreparedDataset
 from langhops_cli.data.masks import Rle
-from langhops_cli.evaluation.splits import ScoredNames
+from langhops_cli.evaluation.semantic.splits import ScoredNames
 
 LabelMap = NDArray[np.uint16]
 """The part of every pixel as its place among the scored names, (height, width); their number where it is none."""

@@ -15,7 +15,7 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from langhops_cli.errors import DATA, UserError
-from langhops_cli.evaluation.run_lengths import fill
+from langhops_cli.evaluation.instances.run_lengths import fill
 
 NAMED = 3
 """So many wrong entries are quoted in a message."""

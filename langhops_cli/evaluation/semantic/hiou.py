@@ -17,7 +17,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from langhops_cli.evaluation.splits import ScoredNames
+from langhops_cli.evaluation.semantic.splits import ScoredNames
 
 Setting = Literal["oracle-obj", "pred-all"]
 """`oracle-obj`: mask and name of the object are given. `pred-all`: nothing is."""

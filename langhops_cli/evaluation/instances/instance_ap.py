@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from langhops_cli.evaluation.matches import AREAS, Kind, Matches, Tables, mean_precision, mean_recall, tables
-from langhops_cli.evaluation.matching import LIMITS, Backend, InstanceMatcher, check_backend
-from langhops_cli.evaluation.stream import PictureCounter, Results, ScoredPictures, Truth, scored_pictures
+from langhops_cli.evaluation.instances.matches import AREAS, Kind, Matches, Tables, mean_precision, mean_recall, tables
+from langhops_cli.evaluation.instances.matching import LIMITS, Backend, InstanceMatcher, check_backend
+from langhops_cli.evaluation.instances.stream import PictureCounter, Results, ScoredPictures, Truth, scored_pictures
 
 MAX_DETECTIONS = LIMITS[0]
 """Best-scored results of one name that count in one picture, as COCO counts them."""

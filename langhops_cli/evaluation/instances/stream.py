@@ -13,9 +13,9 @@ from typing import Any, Protocol
 
 from langhops_cli.data.json_stream import Items, stream_list, stream_mapping
 from langhops_cli.errors import DATA, ENVIRONMENT, UserError
-from langhops_cli.evaluation.federated import Knowledge, is_federated, knowledge
-from langhops_cli.evaluation.matches import ScoredName
-from langhops_cli.evaluation.validation import (
+from langhops_cli.evaluation.instances.federated import Knowledge, is_federated, knowledge
+from langhops_cli.evaluation.instances.matches import ScoredName
+from langhops_cli.evaluation.instances.validation import (
     Faults,
     category_entry,
     image_entry,

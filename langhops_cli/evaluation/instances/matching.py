@@ -13,8 +13,8 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from langhops_cli.errors import ENVIRONMENT, UserError
-from langhops_cli.evaluation.matches import AREA_LIMITS, THRESHOLDS, Array, Kind, Matches, sorted_ids
-from langhops_cli.evaluation.stream import Entry, ScoredPicture, ScoredPictures
+from langhops_cli.evaluation.instances.matches import AREA_LIMITS, THRESHOLDS, Array, Kind, Matches, sorted_ids
+from langhops_cli.evaluation.instances.stream import Entry, ScoredPicture, ScoredPictures
 
 Backend = Literal["pycocotools", "hotcoco"]
 BACKENDS: tuple[Backend, ...] = ("pycocotools", "hotcoco")

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from langhops_cli.evaluation.matches import RECALLS, THRESHOLDS, Matches
+from langhops_cli.evaluation.instances.matches import RECALLS, THRESHOLDS, Matches
 
 Array = NDArray[Any]
 ALL = 0

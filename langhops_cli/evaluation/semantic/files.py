@@ -31,8 +31,8 @@ from langhops_cli.checkpoint.files import write_text
 from langhops_cli.data.formats.semantic_maps import read_label_map
 from langhops_cli.errors import DATA, UserError
 from langhops_cli.evaluation.predictions import ALONE, Ranks, write_predictions
-from langhops_cli.evaluation.semantic_hiou import Setting
-from langhops_cli.evaluation.semantic_records import LabelMap, Record
+from langhops_cli.evaluation.semantic.hiou import Setting
+from langhops_cli.evaluation.semantic.records import LabelMap, Record
 
 INDEX = "index.json"
 MAPS = "maps"

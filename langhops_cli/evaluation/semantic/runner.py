@@ -14,11 +14,11 @@ from langhops_cli.data.pictures import read_picture
 from langhops_cli.errors import UserError
 from langhops_cli.evaluation.predictions import ALONE, Ranks
 from langhops_cli.evaluation.runner import Watch
-from langhops_cli.evaluation.semantic_files import Entry, MapWriter
-from langhops_cli.evaluation.semantic_hiou import SemanticHIoU, Setting
-from langhops_cli.evaluation.semantic_records import PictureRecords, RecordReader
-from langhops_cli.evaluation.semantic_scoring import score_semantic_files
-from langhops_cli.evaluation.splits import ScoredNames, scored_names
+from langhops_cli.evaluation.semantic.files import Entry, MapWriter
+from langhops_cli.evaluation.semantic.hiou import SemanticHIoU, Setting
+from langhops_cli.evaluation.semantic.records import PictureRecords, RecordReader
+from langhops_cli.evaluation.semantic.scoring import score_semantic_files
+from langhops_cli.evaluation.semantic.splits import ScoredNames, scored_names
 from langhops_cli.model.configuration import ModelConfig
 from langhops_cli.model.structures import VocabularyBatch
 from langhops_cli.prediction.postprocess import PictureOutput, picture_output

@@ -10,9 +10,9 @@ import numpy as np
 
 from langhops_cli.data.index import PreparedDataset
 from langhops_cli.errors import DATA, UserError
-from langhops_cli.evaluation.boundary import BoundaryCounts
-from langhops_cli.evaluation.semantic_files import Key, MapReader, refuse
-from langhops_cli.evaluation.semantic_hiou import (
+from langhops_cli.evaluation.semantic.boundary import BoundaryCounts
+from langhops_cli.evaluation.semantic.files import Key, MapReader, refuse
+from langhops_cli.evaluation.semantic.hiou import (
     Confusion,
     SemanticHIoU,
     Setting,
@@ -21,8 +21,8 @@ from langhops_cli.evaluation.semantic_hiou import (
     score_strict,
     unseen_parts,
 )
-from langhops_cli.evaluation.semantic_records import LabelMap, PictureRecords, Record, RecordReader
-from langhops_cli.evaluation.splits import ScoredNames, scored_names
+from langhops_cli.evaluation.semantic.records import LabelMap, PictureRecords, Record, RecordReader
+from langhops_cli.evaluation.semantic.splits import ScoredNames, scored_names
 
 if TYPE_CHECKING:
     from langhops_cli.evaluation.runner import Watch

@@ -1,0 +1,1 @@
+"""Instance AP: results matched to what is annotated, picture by picture, and figures made of the matches."""

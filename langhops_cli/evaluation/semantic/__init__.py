@@ -1,0 +1,1 @@
+"""Semantic hIoU: maps of part names, pixel by pixel, as OV-PARTS scores them."""
