@@ -1,7 +1,7 @@
 """Makes data_manifests/names/wordnet_parts.tsv, the nouns of WordNet that parts can be proposed for.
 
     apt-get download wordnet-base && dpkg -x wordnet-base_*.deb wordnet
-    python tools/wordnet_table.py wordnet/usr/share/wordnet data_manifests/names/wordnet_parts.tsv
+    python data_manifests/names/wordnet_table.py wordnet/usr/share/wordnet data_manifests/names/wordnet_parts.tsv
 
 Kept are concrete nouns that have visible parts or inherit some, the objects of the data manifests and their kinds, what
 all these are kinds of, and the parts. Of people only those whom WordNet met in its texts are kept, as they all have
@@ -83,7 +83,8 @@ def main() -> None:
 
 ABOUT = (
     "# Nouns for things that pictures show, what they are kinds of, and their parts, taken from WordNet 3.0 by",
-    "# tools/wordnet_table.py. A line is a meaning: its words, #n behind one whose n-th meaning it is (n > 1); lines",
+    "# wordnet_table.py, which lies beside it. A line is a meaning: its words, #n behind one whose n-th meaning it is "
+    "(n > 1); lines",
     "# of what it is a kind of; the lines of its parts. Lines are counted from 0, without these remarks.",
     "# What follows is the licence of WordNet, which holds for this table as well.",
     "#",

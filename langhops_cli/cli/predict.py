@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -31,6 +31,7 @@ def predict(
     out: Annotated[Path, Option(help="Folder for predictions.json, index.html and the overlays.")] = Path(
         "predictions"
     ),
+    propose: Annotated[bool, Option(help="Look for likely parts too where the names give none at all.")] = True,
     min_score: Annotated[
         float | None, Option(min=0.0, max=1.0, help="Leave out what scores less; the model's own limit when left out.")
     ] = None,
@@ -53,6 +54,8 @@ def predict(
     from langhops_cli.prediction.predictor import Predictor
 
     predictor = Predictor.from_pretrained(checkpoint, device=device)
+    if propose and predictor.finds_parts and not vocabulary.part_classes:
+        vocabulary = _with_parts(vocabulary, checkpoint)
     for remark in _remarks(predictor, vocabulary):
         note(remark)
     new = not out.exists()
@@ -70,6 +73,23 @@ def predict(
     note(f"{_count(done, 'picture')} in {out / RESULTS}{drawn}{shown}")
     if skipped:
         raise UserError(f"{skipped} of {_count(len(paths), 'picture')} skipped, the others are done", code=DATA)
+
+
+def _with_parts(vocabulary: Vocabulary, checkpoint: Path | None) -> Vocabulary:
+    """The objects with the parts that they most likely have, which is said."""
+    from langhops_cli.hierarchy.build import complete
+    from langhops_cli.hierarchy.known import load_known
+    from langhops_cli.hierarchy.sources import checkpoint_names
+
+    trees = dict(load_known())
+    with suppress(UserError):  # a checkpoint may keep no names
+        trees["this model"] = checkpoint_names("embedded" if checkpoint is None else checkpoint)
+    completed, proposal = complete(vocabulary, trees=trees)
+    for remark in proposal.remarks if proposal is not None else ():
+        note(remark)
+    if completed.part_classes:
+        note(f"no parts were named; looked for are {completed} (--no-propose: objects alone)")
+    return completed
 
 
 def _predict_all(

@@ -36,7 +36,7 @@ class WordNet:
     """The table of nouns.
 
     Args:
-        lines: as `tools/wordnet_table.py` writes them, without its remarks.
+        lines: as `data_manifests/names/wordnet_table.py` writes them, without its remarks.
     Source: WordNet 3.0, Princeton University.
     """
 

@@ -115,6 +115,24 @@ def test_json_and_no_overlays(run, tmp_path):
     assert files(tmp_path / "here") == {"there/predictions.json"}
 
 
+def test_names_without_parts_get_likely_ones_unless_told_not_to(run, tmp_path):
+    draw(tmp_path / "a.png")
+
+    def looked_for(*words, vocab):
+        result = run("a.png", "--no-overlays", "--no-gallery", *words, vocab=vocab)
+        assert result.exit_code == 0, result.output
+        rows = json.loads((tmp_path / "predictions/predictions.json").read_text(encoding="utf-8"))["categories"]
+        return {row["name"] for row in rows}, result.stderr
+
+    names, said = looked_for(vocab="dog; car")
+    assert {"dog", "dog head", "dog tail", "car", "car wheel"} <= names
+    assert "no parts were named; looked for are dog:" in said
+    names, said = looked_for("--no-propose", vocab="dog; car")
+    assert names == {"dog", "car"} and "looked for are" not in said
+    names, said = looked_for(vocab="dog:head; car")  # an object beside others with parts is meant as a whole
+    assert names == {"dog", "dog head", "car"} and "looked for are" not in said
+
+
 def test_nothing_found_is_said(run, tmp_path):
     draw(tmp_path / "a.png")
     result = run("a.png", "--min-score", "1")
