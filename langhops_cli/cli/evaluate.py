@@ -5,8 +5,12 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
+from langhops_cli.cli.console import note, print_json, progress
+from langhops_cli.cli.console import out as terminal
 from langhops_cli.cli.evaluate_options import (
     AttentionOption,
     BackendOption,
@@ -45,6 +49,7 @@ from langhops_cli.cli.processes import (
     once_a_machine,
     plan_processes,
 )
+from langhops_cli.errors import ENVIRONMENT, UserError
 
 
 def evaluate(
@@ -114,13 +119,9 @@ def evaluate(
     check(wish)
     command = shlex.join(["langhops", *sys.argv[1:]])
     if wish.compare:
-        from langhops_cli.cli.evaluate_steps import compare_folders
-
-        compare_folders(wish)
+        _compare(wish)
     elif wish.predictions is not None:
-        from langhops_cli.cli.evaluate_steps import score_file
-
-        score_file(wish, command)
+        _score_file(wish, command)
     else:
         _run_model(wish, command)
 
@@ -153,9 +154,30 @@ def _run_model(wish: Wish, command: str) -> None:
         if launch.kind == "joined":
             os.environ.update(launch.env)
             join_processes()
-        from langhops_cli.cli.evaluate_steps import measure_model
+        _measure(wish, command)
 
-        measure_model(wish, command)
+
+def _score_file(wish: Wish, command: str) -> None:
+    """Score results without a model."""
+    from langhops_cli.cli.evaluate_instances import score_ap
+    from langhops_cli.cli.evaluate_semantic import score_semantic
+    from langhops_cli.cli.evaluate_steps import Task
+
+    task = Task.of(wish, command)
+    (score_semantic if wish.is_semantic else score_ap)(task)
+
+
+def _measure(wish: Wish, command: str) -> None:
+    """Measure a model, together with the other ranks."""
+    from langhops_cli.cli.evaluate_instances import measure_ap
+    from langhops_cli.cli.evaluate_semantic import measure_semantic
+    from langhops_cli.cli.evaluate_steps import Task
+    from langhops_cli.evaluation.predictions import Ranks
+    from langhops_cli.training.distributed import gather, is_first, rank, world_size
+
+    with _told_in_one_line(silent=not is_first()):
+        task = Task.of(wish, command, Ranks(rank(), world_size(), lambda: gather(None)))
+        (measure_semantic if wish.is_semantic else measure_ap)(task)
 
 
 def _arguments(wish: Wish) -> list[str]:
@@ -166,3 +188,46 @@ def _arguments(wish: Wish) -> list[str]:
         return wish.arguments()
     assert wish.data is not None, "checked with the options"
     return replace(wish, data_root=prepared_folder(wish.data_root, wish.data).parent.absolute()).arguments()
+
+
+def _compare(wish: Wish) -> None:
+    """Put finished evaluations side by side."""
+    from langhops_cli.evaluation.compare import compare
+    from langhops_cli.evaluation.html import write_comparison
+
+    def watch_steps(steps: Iterable[int]) -> Iterable[int]:
+        numbers = list(steps)
+        return progress(numbers, label="compare", total=len(numbers))
+
+    comparison = compare(wish.runs, seed=wish.seed or 0, watch=watch_steps)
+    files = [comparison.save(wish.folder)]
+    if not wish.no_html:
+        files.append(write_comparison(wish.folder, comparison))
+    if wish.as_json:
+        print_json(comparison.to_dict())
+    else:
+        comparison.print(terminal)
+    note("written: " + ", ".join(map(str, files)))
+
+
+@contextmanager
+def _told_in_one_line(*, silent: bool) -> Iterator[None]:
+    """Turn errors of the machine, memory that runs out or a rank that is gone, into a line for the user."""
+    from langhops_cli.training.faults import LOST, NO_MEMORY
+
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        said = str(error)
+        if isinstance(error, MemoryError) or any(text in said for text in NO_MEMORY):
+            raise UserError(
+                "memory ran out: ask for fewer processes with --gpus, or measure on a larger machine", code=ENVIRONMENT
+            ) from error
+        if not any(text in said for text in LOST):
+            raise
+        if silent:
+            raise SystemExit(ENVIRONMENT) from None
+        raise UserError(
+            "another process has ended or does not answer; what it said stands above or in its own output",
+            code=ENVIRONMENT,
+        ) from None

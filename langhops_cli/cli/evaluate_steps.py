@@ -1,9 +1,8 @@
-"""The steps of `langhops eval`: predict, score, measure what else was asked for, write and print."""
+"""What the steps of `langhops eval` share: a task, a model at work on it, the report that is written and printed."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -13,13 +12,13 @@ from langhops_cli.cli.console import note, out, print_json, progress
 from langhops_cli.cli.evaluate_options import Backend, MaxDets, Wish
 from langhops_cli.data.index import PreparedDataset
 from langhops_cli.data.prepare import prepared_folder, read_report
-from langhops_cli.errors import ENVIRONMENT, UserError
 from langhops_cli.evaluation.instances.instance_ap import MAX_DETECTIONS
 from langhops_cli.evaluation.instances.matches import MATCHES, save_matches
 from langhops_cli.evaluation.instances.matching import import_hotcoco
-from langhops_cli.evaluation.predictions import ALONE, PREDICTIONS, Ranks
-from langhops_cli.evaluation.report import RETENTION, ROBUSTNESS, Report
+from langhops_cli.evaluation.predictions import ALONE, Ranks
+from langhops_cli.evaluation.report import Report
 from langhops_cli.evaluation.scoring import score_results
+from langhops_cli.evaluation.tables import print_report
 
 if TYPE_CHECKING:
     from langhops_cli.evaluation.attention import AttentionReport
@@ -27,9 +26,6 @@ if TYPE_CHECKING:
     from langhops_cli.evaluation.semantic.splits import ScoredNames
     from langhops_cli.evaluation.vocabulary_change import VocabularyChange
     from langhops_cli.prediction.predictor import Predictor
-
-INITIAL = "initial.json"
-"""Results of the checkpoint that is compared with."""
 
 
 @dataclass(frozen=True)
@@ -156,81 +152,6 @@ class Model:
         )
 
 
-def score_file(wish: Wish, command: str) -> None:
-    """Score a file of results."""
-    task = Task.of(wish, command)
-    assert wish.predictions is not None, "this is for a file"
-    if wish.is_semantic:
-        from langhops_cli.cli.evaluate_semantic import score_semantic
-
-        score_semantic(task)
-    else:
-        report = task.score(wish.predictions, model_name=str(wish.predictions), settings={}, asked=False)
-        finish(task, described(task, report, None, shares=mask_shares(report)), [])
-
-
-def measure_model(wish: Wish, command: str) -> None:
-    """Measure a model, together with the other ranks."""
-    from langhops_cli.training.distributed import gather, is_first, rank, world_size
-
-    with _told_in_one_line(silent=not is_first()):
-        task = Task.of(wish, command, Ranks(rank(), world_size(), lambda: gather(None)))
-        if wish.is_semantic:
-            from langhops_cli.cli.evaluate_semantic import measure_semantic
-
-            measure_semantic(task)
-        else:
-            _measure_ap(task)
-
-
-def _measure_ap(task: Task) -> None:
-    record = read_record(task.wish.run)
-    held_out = _held_out(task, record)
-    report, looked = _measure_run(task)
-    initial = task.wish.folder / INITIAL
-    if task.wish.initial is not None:
-        from langhops_cli.evaluation.retention import measure_retention
-
-        model = Model.load(task, task.wish.initial, label="initial")
-        model.predict(None, initial)
-        before = model.figures(initial)
-        if before is not None and report is not None and report.figures is not None:
-            kept = measure_retention(report.figures, before, task.dataset.vocabulary, held_out)
-            report = replace(report, sections={**report.sections, RETENTION: kept})
-    if report is not None:
-        written = [task.wish.folder / PREDICTIONS, *([initial] if task.wish.initial is not None else [])]
-        finish(task, described(task, report, record, shares=mask_shares(report)), written, looked)
-
-
-def _measure_run(task: Task) -> tuple[Report | None, AttentionReport | None]:
-    """Measure the model itself, which is out of memory afterwards; on the first rank there is a report."""
-    wish, path = task.wish, task.wish.folder / PREDICTIONS
-    model = Model.load(task, wish.run)
-    model.predict(None, path)
-    report = model.score(path)
-    if wish.robustness:
-        from langhops_cli.evaluation.robustness import measure_robustness
-
-        figures = None if report is None else report.figures
-        names = task.dataset.vocabulary
-        found = measure_robustness(
-            model.predict, model.figures, names, wish.folder, figures=figures, seed=wish.seed or 0
-        )
-        if report is not None and found is not None:
-            report = replace(report, sections={**report.sections, ROBUSTNESS: found})
-    return report, model.attention() if wish.attention and task.ranks.is_first else None
-
-
-def _held_out(task: Task, record: Mapping[str, Any]) -> tuple[str, ...]:
-    """The names on which two checkpoints are compared; a mistake in them is told before anything is predicted."""
-    if task.wish.initial is None:
-        return ()
-    from langhops_cli.evaluation.retention import held_out_names
-
-    given = [name.strip() for name in (task.wish.held_out or "").split(",") if name.strip()]
-    return held_out_names(task.dataset.vocabulary, record, given)
-
-
 def read_record(checkpoint: Path | None) -> Mapping[str, Any]:
     """What a checkpoint says of itself and of its training."""
     from langhops_cli.checkpoint.folder import read_config
@@ -274,12 +195,6 @@ def described(
     return replace(report, label=label, published=published)
 
 
-def mask_shares(report: Report) -> dict[str, float | None]:
-    """Mask AP of objects, of parts and of all names, as it is published."""
-    levels = None if report.figures is None else report.figures.mask
-    return {} if levels is None else {"obj": levels.obj.ap, "part": levels.part.ap, "all": levels.all.ap}
-
-
 def trained_kinds(record: Mapping[str, Any], data_root: Path) -> list[str] | None:
     """The kinds of the sets that a checkpoint was trained on, None where it does not say.
 
@@ -316,52 +231,12 @@ def finish(task: Task, report: Report, written: Sequence[Path], looked: Attentio
     if wish.as_json:
         print_json(report.to_dict() | ({} if looked is None else {"attention": looked.to_dict()}))
     else:
-        report.print(out, per_name=wish.per_name)
+        print_report(report, out, per_name=wish.per_name)
         if looked is not None:
             out.print(looked.line(), markup=False, soft_wrap=True)
-    note("written: " + ", ".join(map(str, files)))
-
-
-def compare_folders(wish: Wish) -> None:
-    """Put finished evaluations side by side."""
-    from langhops_cli.evaluation.compare import compare
-
-    def watch_steps(steps: Iterable[int]) -> Iterable[int]:
-        numbers = list(steps)
-        return progress(numbers, label="compare", total=len(numbers))
-
-    comparison = compare(wish.runs, seed=wish.seed or 0, watch=watch_steps)
-    files = comparison.save(wish.folder, html=not wish.no_html)
-    if wish.as_json:
-        print_json(comparison.to_dict())
-    else:
-        comparison.print(out)
     note("written: " + ", ".join(map(str, files)))
 
 
 def watch(places: Iterable[int], total: int, *, label: str) -> Iterable[int]:
     """Show how far it is."""
     return progress(places, label=label, total=total)
-
-
-@contextmanager
-def _told_in_one_line(*, silent: bool) -> Iterator[None]:
-    """Turn errors of the machine, memory that runs out or a rank that is gone, into a line for the user."""
-    from langhops_cli.training.faults import LOST, NO_MEMORY
-
-    try:
-        yield
-    except (RuntimeError, MemoryError) as error:
-        said = str(error)
-        if isinstance(error, MemoryError) or any(text in said for text in NO_MEMORY):
-            raise UserError(
-                "memory ran out: ask for fewer processes with --gpus, or measure on a larger machine", code=ENVIRONMENT
-            ) from error
-        if not any(text in said for text in LOST):
-            raise
-        if silent:
-            raise SystemExit(ENVIRONMENT) from None
-        raise UserError(
-            "another process has ended or does not answer; what it said stands above or in its own output",
-            code=ENVIRONMENT,
-        ) from None

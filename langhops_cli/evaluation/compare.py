@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 SAMPLES = 1000
 """Bootstrap samples of an interval."""
-COMPARISON, COMPARISON_PAGE = "comparison.json", "comparison.html"
+COMPARISON = "comparison.json"
 _KINDS: tuple[Kind, ...] = ("mask", "box")
 _LEVELS = ("obj", "part", "all")
 _SCORES, _SETS = ("ovparts", "strict", "boundary"), ("seen", "unseen", "h")
@@ -141,17 +141,11 @@ class Comparison:
         for line in self.notes():
             console.print(Text(line, style="dim"), soft_wrap=True)
 
-    def save(self, folder: Path, *, html: bool = True) -> list[Path]:
-        """Write `comparison.json` and, if wanted, the page; return their paths. The folder is made where missing."""
-        from langhops_cli.evaluation.html.comparison import to_html
-
-        paths = [folder / COMPARISON]
-        text = json.dumps(self.to_dict(), indent=2, ensure_ascii=False, allow_nan=False)
-        write_text(paths[0], text + "\n")
-        if html:
-            paths.append(folder / COMPARISON_PAGE)
-            write_text(paths[1], to_html(self))
-        return paths
+    def save(self, folder: Path) -> Path:
+        """Write `comparison.json`, whole or not at all, and return its path; the folder is made where missing."""
+        path = folder / COMPARISON
+        write_text(path, json.dumps(self.to_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+        return path
 
 
 def compare(

@@ -16,8 +16,6 @@ from langhops_cli.data.prepare import read_report
 from langhops_cli.evaluation.instances.instance_ap import InstanceAP
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from langhops_cli.data.index import PreparedDataset
 
 REPORT = "report.json"
@@ -169,17 +167,6 @@ class Report:
                 f"for them and misses them ({names})."
             )
         return lines
-
-    def print(self, console: Console, *, per_name: bool = False) -> None:
-        """Print the tables and what has to be known to read them.
-
-        Args:
-            console: where to.
-            per_name: whether to add the table of names.
-        """
-        from langhops_cli.evaluation.tables import print_report
-
-        print_report(self, console, per_name=per_name)
 
 
 def versions() -> dict[str, str]:

@@ -10,7 +10,6 @@ import pytest
 from typer import Typer
 from typer.testing import CliRunner
 
-from langhops_cli.cli import evaluate_steps
 from langhops_cli.cli.app import Commands
 from langhops_cli.cli.evaluate import evaluate
 from langhops_cli.prediction.predictor import Predictor
@@ -41,7 +40,8 @@ def embedded(monkeypatch):
         return SimpleNamespace(model=Reader(), config=CONFIG, finds_parts=len(asked) != 2)
 
     monkeypatch.setattr(Predictor, "from_pretrained", load)
-    monkeypatch.setattr(evaluate_steps, "read_record", lambda checkpoint: RECORD)
+    for steps in ("instances", "semantic"):
+        monkeypatch.setattr(f"langhops_cli.cli.evaluate_{steps}.read_record", lambda checkpoint: RECORD)
     return asked
 
 
@@ -214,7 +214,7 @@ def test_other_machines_are_told_where_the_sets_lie(started, tmp_path, monkeypat
     monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
     taken = []
     monkeypatch.setattr(os, "execve", lambda program, command, env: taken.append(command))
-    monkeypatch.setattr(evaluate_steps, "measure_model", lambda wish, command: None)
+    monkeypatch.setattr("langhops_cli.cli.evaluate._measure", lambda wish, command: None)
     assert invoke("--data", "toys", "--hostfile", hosts).exit_code == 0
     ((*_, option, folder),) = taken
     assert (option, folder) == ("--data-root", str(tmp_path / "sets"))

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from langhops_cli.evaluation.instances.instance_ap import score
 from langhops_cli.evaluation.report import CONSISTENCY, INSTANCE_AP, PICTURES, SEMANTIC_HIOU, DatasetCard, Report
-from langhops_cli.evaluation.tables import percent, published_lines
+from langhops_cli.evaluation.tables import percent, print_report, published_lines
 
 from .scenes import annotation, result, truth
 
@@ -60,7 +60,7 @@ def make(truth_=None, results=FOUND, *, pictures=1, scored=1, sections=None, max
 
 def shown(report, *, width=140, **options):
     text = io.StringIO()
-    report.print(Console(file=text, width=width, color_system=None), **options)
+    print_report(report, Console(file=text, width=width, color_system=None), **options)
     return text.getvalue()
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from langhops_cli.checkpoint.files import write_text
 from langhops_cli.evaluation.html.elements import Markup, element, page, section, table
 from langhops_cli.evaluation.html.plots import intervals
 from langhops_cli.evaluation.html.sections import notes
@@ -14,8 +16,17 @@ if TYPE_CHECKING:
     from langhops_cli.evaluation.compare import Comparison
 
 
-def to_html(comparison: Comparison) -> str:
-    """The page of a comparison."""
+COMPARISON_PAGE = "comparison.html"
+
+
+def write_comparison(folder: Path, comparison: Comparison) -> Path:
+    """Write a comparison as a page, whole or not at all, and return its path; the folder is made where missing."""
+    path = folder / COMPARISON_PAGE
+    write_text(path, _to_html(comparison))
+    return path
+
+
+def _to_html(comparison: Comparison) -> str:
     dataset = comparison.runs[0].report["dataset"]
     title = f"{dataset['name']} {dataset['split']}: {comparison.protocol}, {len(comparison.runs)} runs"
     lead = f"{dataset['scored']:,} of {dataset['pictures']:,} pictures"
