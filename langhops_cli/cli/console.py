@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from langhops_cli.data.fetch import TrackBytes
+    from langhops_cli.data.fetching.fetch import TrackBytes
 
 Item = TypeVar("Item")
 

@@ -288,7 +288,7 @@ def _explained(manifest: Manifest, source: Path | None) -> Iterator[None]:
     try:
         yield
     except UserError:
-        from langhops_cli.data.layout import instructions
+        from langhops_cli.data.fetching.layout import instructions
 
         if source is not None and (text := instructions(manifest, source)):
             note(text)
@@ -297,7 +297,7 @@ def _explained(manifest: Manifest, source: Path | None) -> Iterator[None]:
 
 def _download(manifest: Manifest, folder: Path) -> None:
     from langhops_cli.cli.console import byte_progress
-    from langhops_cli.data.fetch import fetch
+    from langhops_cli.data.fetching.fetch import fetch
 
     with byte_progress() as track:
         report = fetch(manifest, folder, track=track)

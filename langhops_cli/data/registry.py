@@ -51,7 +51,10 @@ READERS: dict[str, Reader] = {
     "pascal-part-116": Reader("formats.pascal_part_116:read_pascal_part_116", images=False),
     "sa-1b": Reader("formats.sa_1b:read_sa_1b"),
     "shapes": Reader(
-        "shapes:generate", ("train", "val", "size", "seed", "novel", "kinds", "objects"), images=False, generated=True
+        "generated.shapes:generate",
+        ("train", "val", "size", "seed", "novel", "kinds", "objects"),
+        images=False,
+        generated=True,
     ),
     "visual-genome": Reader("formats.visual_genome:read_visual_genome"),
     "voc": Reader("formats.voc:read_voc", ("year", "boxes"), images=False),

@@ -18,8 +18,8 @@ from torch import nn
 from langhops_cli.checkpoint.files import write_text, write_whole
 from langhops_cli.data.canvas import to_canvas
 from langhops_cli.data.index import PreparedDataset
-from langhops_cli.data.mixture import TrainingDataset
 from langhops_cli.data.sample import Sample
+from langhops_cli.data.sampling.mixture import TrainingDataset
 from langhops_cli.data.transforms import fit, resize_sample
 from langhops_cli.errors import UserError
 from langhops_cli.model.configuration import ModelConfig

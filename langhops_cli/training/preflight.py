@@ -13,7 +13,7 @@ from langhops_cli.checkpoint.precision import loading_options
 from langhops_cli.checkpoint.shapes import read_shapes
 from langhops_cli.checkpoint.skeleton import ARCHITECTURES, build_skeleton
 from langhops_cli.data.index import PreparedDataset
-from langhops_cli.data.mixture import MixedSet, TrainingDataset
+from langhops_cli.data.sampling.mixture import MixedSet, TrainingDataset
 from langhops_cli.errors import DATA, ENVIRONMENT, UserError
 from langhops_cli.model.configuration import BaseModelConfig, ModelConfig
 from langhops_cli.training import costs

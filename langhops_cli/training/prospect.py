@@ -11,7 +11,7 @@ from langhops_cli.model.configuration import ModelConfig
 from langhops_cli.training.recipe import Recipe
 
 if TYPE_CHECKING:
-    from langhops_cli.data.mixture import TrainingDataset
+    from langhops_cli.data.sampling.mixture import TrainingDataset
     from langhops_cli.model.langhops import LangHOPSModel
 
 State = Literal["ok", "no", "note"]

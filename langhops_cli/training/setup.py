@@ -13,7 +13,7 @@ from langhops_cli.checkpoint.build import build_model
 from langhops_cli.checkpoint.folder import WEIGHTS, check_config, config_of, fill_model, read_config, read_tensors
 from langhops_cli.checkpoint.hub import checkpoint_name
 from langhops_cli.data.index import PreparedDataset
-from langhops_cli.data.mixture import MixedSet, TrainingDataset, TrainingLoader, training_loader
+from langhops_cli.data.sampling.mixture import MixedSet, TrainingDataset, TrainingLoader, training_loader
 from langhops_cli.data.streamed import StreamedDataset
 from langhops_cli.errors import USAGE, UserError
 from langhops_cli.model.configuration import LANGUAGE_MODELS, ModelConfig

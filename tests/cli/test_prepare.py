@@ -140,7 +140,7 @@ def test_every_dataset_is_listed_and_described(tmp_path: Path, monkeypatch: pyte
 
 
 def test_the_manifest_names_the_tree_that_is_drawn() -> None:
-    from langhops_cli.data.figures import PARTS
+    from langhops_cli.data.generated.figures import PARTS
 
     described = json.loads(_run("shapes", "--describe", "--json"))
     assert described["manifest"]["vocabulary"] == {kind: list(parts) for kind, parts in PARTS.items()}

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from langhops_cli.data.aspect import STEPS, arrange
 from langhops_cli.data.index import PreparedDataset
-from langhops_cli.data.mixture import Augmentation, MixedSet, training_loader
-from langhops_cli.data.sampling import Draw, MixtureSampler
+from langhops_cli.data.sampling.aspect import STEPS, arrange
+from langhops_cli.data.sampling.mixture import Augmentation, MixedSet, training_loader
+from langhops_cli.data.sampling.sampler import Draw, MixtureSampler
 from langhops_cli.data.shards import write_shards
 from langhops_cli.data.streamed import StreamedDataset
 from langhops_cli.errors import UserError

@@ -13,9 +13,9 @@ from urllib.request import Request
 
 import pytest
 
-from langhops_cli.data import download as downloading
-from langhops_cli.data.download import WebRedirects
-from langhops_cli.data.fetch import FetchReport, fetch
+from langhops_cli.data.fetching import download as downloading
+from langhops_cli.data.fetching.download import WebRedirects
+from langhops_cli.data.fetching.fetch import FetchReport, fetch
 from langhops_cli.data.manifests import RemoteFile
 from langhops_cli.errors import DATA, ENVIRONMENT
 from tests.data.serving import CONTENT, SHA256, Handler, Served, Server, manifest, names_in, one, refusal, serve

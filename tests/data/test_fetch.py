@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from langhops_cli.data import download as downloading
-from langhops_cli.data.fetch import FetchReport, fetch
+from langhops_cli.data.fetching import download as downloading
+from langhops_cli.data.fetching.fetch import FetchReport, fetch
 from langhops_cli.data.manifests import Manifest, RemoteFile
 from langhops_cli.errors import DATA, ENVIRONMENT
 from tests.data.serving import CONTENT, SHA256, Served, Server, manifest, names_in, one, refusal, serve

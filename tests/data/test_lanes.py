@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 
-from langhops_cli.data.sampling import Draw, MixtureSampler
+from langhops_cli.data.sampling.sampler import Draw, MixtureSampler
 
 
 def _lanes(sampler: Callable[..., MixtureSampler], *, ranks: int, workers: int, steps: int) -> dict[int, list[Draw]]:

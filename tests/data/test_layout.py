@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from langhops_cli.data.layout import instructions, missing
+from langhops_cli.data.fetching.layout import instructions, missing
 from langhops_cli.data.manifests import RemoteFile
 from tests.data.serving import manifest
 
@@ -108,7 +108,7 @@ def test_a_manifest_without_a_tree_misses_nothing(tmp_path: Path) -> None:
 
 
 def test_a_large_folder_is_not_listed_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from langhops_cli.data import layout
+    from langhops_cli.data.fetching import layout
 
     for number in range(50):
         (tmp_path / f"{number}.jpg").touch()

@@ -10,7 +10,7 @@ import yaml
 from typer.main import get_command
 
 from langhops_cli.cli.app import app
-from langhops_cli.data.layout import missing
+from langhops_cli.data.fetching.layout import missing
 from langhops_cli.data.manifests import Manifest, load_manifest, manifest_names
 from langhops_cli.errors import UserError
 from langhops_cli.vocabulary.names import clean_name

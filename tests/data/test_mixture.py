@@ -10,8 +10,8 @@ from torch import Tensor
 
 from langhops_cli.data.collate import Batch
 from langhops_cli.data.index import PreparedDataset
-from langhops_cli.data.mixture import MixedSet, training_loader
-from langhops_cli.data.sampling import Draw, MixtureSampler
+from langhops_cli.data.sampling.mixture import MixedSet, training_loader
+from langhops_cli.data.sampling.sampler import Draw, MixtureSampler
 from langhops_cli.errors import DATA, UserError
 
 

@@ -12,9 +12,9 @@ from PIL import Image
 
 from langhops_cli.data.index import PreparedDataset
 from langhops_cli.data.masks import encode
-from langhops_cli.data.mixture import MixedSet, training_loader
-from langhops_cli.data.repeats import RepeatedEpochs, repeat_factors
-from langhops_cli.data.sampling import Draw, MixtureSampler
+from langhops_cli.data.sampling.mixture import MixedSet, training_loader
+from langhops_cli.data.sampling.repeats import RepeatedEpochs, repeat_factors
+from langhops_cli.data.sampling.sampler import Draw, MixtureSampler
 from langhops_cli.data.shards import write_shards
 from langhops_cli.data.streamed import StreamedDataset
 from langhops_cli.errors import UserError

@@ -12,15 +12,15 @@ import pytest
 from PIL import Image
 
 from langhops_cli.data import masks
-from langhops_cli.data.figures import HELD_OUT, KINDS, PARTS, SEEN
-from langhops_cli.data.figures.outlines import smooth
+from langhops_cli.data.generated.figures import HELD_OUT, KINDS, PARTS, SEEN
+from langhops_cli.data.generated.figures.outlines import smooth
+from langhops_cli.data.generated.paint import TEXTURES, Paint, lay_on, mix_paint
+from langhops_cli.data.generated.render import Scene, render
+from langhops_cli.data.generated.scenes import Composition, compose
+from langhops_cli.data.generated.shapes import LEAST_AREA, generate, scene_of
 from langhops_cli.data.index import PreparedDataset
 from langhops_cli.data.manifests import load_manifest
-from langhops_cli.data.paint import TEXTURES, Paint, lay_on, mix_paint
 from langhops_cli.data.prepare import prepare
-from langhops_cli.data.render import Scene, render
-from langhops_cli.data.scenes import Composition, compose
-from langhops_cli.data.shapes import LEAST_AREA, generate, scene_of
 from langhops_cli.data.work import FEW
 from langhops_cli.errors import UserError
 from tests.data.reading import Reading, read_all

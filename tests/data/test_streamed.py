@@ -20,8 +20,8 @@ from fsspec.implementations.local import LocalFileSystem
 
 from langhops_cli.data.collate import Batch
 from langhops_cli.data.index import PreparedDataset
-from langhops_cli.data.mixture import MixedSet, training_loader
 from langhops_cli.data.sample import Sample
+from langhops_cli.data.sampling.mixture import MixedSet, training_loader
 from langhops_cli.data.shards import write_shards
 from langhops_cli.data.streamed import StreamedDataset
 from langhops_cli.errors import DATA, ENVIRONMENT, UserError

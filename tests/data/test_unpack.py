@@ -16,8 +16,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from langhops_cli.data import unpack as unpacking
-from langhops_cli.data.unpack import is_unpacked, unpack
+from langhops_cli.data.fetching import unpack as unpacking
+from langhops_cli.data.fetching.unpack import is_unpacked, unpack
 from langhops_cli.errors import DATA, ENVIRONMENT, UserError
 
 FILES = {"set/images/1.jpg": b"one" * 1000, "set/images/2.jpg": b"two", "set/train.json": b"{}", "read me.txt": b""}
@@ -254,7 +254,7 @@ def test_a_tar_description_of_gigabytes_takes_no_memory(tmp_path: Path) -> None:
     script = (
         "import resource, sys\n"
         "from pathlib import Path\n"
-        "from langhops_cli.data.unpack import unpack\n"
+        "from langhops_cli.data.fetching.unpack import unpack\n"
         "from langhops_cli.errors import UserError\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "try:\n"

@@ -16,9 +16,9 @@ import torch
 from langhops_cli.checkpoint import base_models
 from langhops_cli.checkpoint.base_models import load_minilm
 from langhops_cli.checkpoint.folder import load_checkpoint, read_config, read_tensors
+from langhops_cli.data.generated.shapes import generate
 from langhops_cli.data.index import PreparedDataset
 from langhops_cli.data.prepare import prepare
-from langhops_cli.data.shapes import generate
 from langhops_cli.errors import UserError
 from langhops_cli.model.langhops import LangHOPSModel
 from langhops_cli.training.loop import train

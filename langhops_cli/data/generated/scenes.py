@@ -12,9 +12,19 @@ from itertools import islice
 
 import numpy as np
 
-from langhops_cli.data.figures import KINDS
-from langhops_cli.data.figures.outlines import Figure, Outline, Piece, ellipse, part, rotation, smooth, stencil, tube
-from langhops_cli.data.paint import Paint, mix_colour, mix_paint, plain
+from langhops_cli.data.generated.figures import KINDS
+from langhops_cli.data.generated.figures.outlines import (
+    Figure,
+    Outline,
+    Piece,
+    ellipse,
+    part,
+    rotation,
+    smooth,
+    stencil,
+    tube,
+)
+from langhops_cli.data.generated.paint import Paint, mix_colour, mix_paint, plain
 
 OBJECTS = np.cumsum([0.18, 0.26, 0.22, 0.16, 0.11, 0.07])
 """How often a scene is meant to hold one, two .. six objects; where there is no room it holds fewer."""

@@ -10,8 +10,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from langhops_cli.data.figures import animals, plants, reptiles, things, vehicles
-from langhops_cli.data.figures.outlines import Figure, Outline, Piece
+from langhops_cli.data.generated.figures import animals, plants, reptiles, things, vehicles
+from langhops_cli.data.generated.figures.outlines import Figure, Outline, Piece
 
 __all__ = ["HELD_OUT", "KINDS", "PARTS", "SEEN", "Figure", "Outline", "Piece"]
 

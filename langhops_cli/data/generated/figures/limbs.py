@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from langhops_cli.data.figures.outlines import Outline, Piece, Point, detail, ellipse, joints, part, tube
+from langhops_cli.data.generated.figures.outlines import Outline, Piece, Point, detail, ellipse, joints, part, tube
 
 
 def eyes_at(places: Outline, radius: float) -> list[Piece]:

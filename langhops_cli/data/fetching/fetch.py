@@ -12,9 +12,9 @@ from typing import Protocol
 from urllib.parse import urlsplit
 
 from langhops_cli.checkpoint.hub import explained
-from langhops_cli.data.download import Advance, download
+from langhops_cli.data.fetching.download import Advance, download
+from langhops_cli.data.fetching.unpack import is_unpacked, unpack
 from langhops_cli.data.manifests import Manifest, RemoteFile
-from langhops_cli.data.unpack import is_unpacked, unpack
 from langhops_cli.errors import DATA, ENVIRONMENT, UserError
 
 HUB_PLACE = ".hub"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from langhops_cli.data.figures.outlines import (
+from langhops_cli.data.generated.figures.outlines import (
     Figure,
     Outline,
     Piece,

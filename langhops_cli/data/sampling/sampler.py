@@ -13,8 +13,8 @@ from functools import lru_cache
 import numpy as np
 from torch.utils.data import Sampler
 
-from langhops_cli.data.aspect import PICTURES, STEPS, arrange
-from langhops_cli.data.repeats import RepeatedEpochs
+from langhops_cli.data.sampling.aspect import PICTURES, STEPS, arrange
+from langhops_cli.data.sampling.repeats import RepeatedEpochs
 from langhops_cli.errors import UserError
 
 ROUND = 1000

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from langhops_cli.data.figures.limbs import eyes_at, leg_from
-from langhops_cli.data.figures.outlines import (
+from langhops_cli.data.generated.figures.limbs import eyes_at, leg_from
+from langhops_cli.data.generated.figures.outlines import (
     Figure,
     Outline,
     detail,

@@ -14,9 +14,9 @@ from torch.utils.data import DataLoader, Dataset
 from langhops_cli.data.collate import Batch, Collate
 from langhops_cli.data.index import PreparedDataset
 from langhops_cli.data.names import ask_for_absent
-from langhops_cli.data.repeats import repeat_factors
 from langhops_cli.data.sample import Sample
-from langhops_cli.data.sampling import Draw, MixtureSampler
+from langhops_cli.data.sampling.repeats import repeat_factors
+from langhops_cli.data.sampling.sampler import Draw, MixtureSampler
 from langhops_cli.data.streamed import StreamedDataset
 from langhops_cli.data.transforms import flip, jitter_colour, jitter_crop, jittered_size
 from langhops_cli.errors import UserError

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from langhops_cli.data.figures.outlines import (
+from langhops_cli.data.generated.figures.outlines import (
     Figure,
     Outline,
     bar,

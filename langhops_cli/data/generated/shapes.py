@@ -15,10 +15,10 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from langhops_cli.data import masks
-from langhops_cli.data.figures import HELD_OUT, KINDS, PARTS, SEEN
+from langhops_cli.data.generated.figures import HELD_OUT, KINDS, PARTS, SEEN
+from langhops_cli.data.generated.render import Scene, render
+from langhops_cli.data.generated.scenes import MOST_OBJECTS, compose
 from langhops_cli.data.records import InstanceRecord, Picture, PictureRecords, Role, Source, SplitSource
-from langhops_cli.data.render import Scene, render
-from langhops_cli.data.scenes import MOST_OBJECTS, compose
 from langhops_cli.errors import UserError
 
 LEAST_AREA = 12

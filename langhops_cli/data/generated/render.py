@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageChops, ImageFilter
 
-from langhops_cli.data.figures.outlines import Piece, stencil
-from langhops_cli.data.paint import Paint, lay_on
-from langhops_cli.data.scenes import Composition, Thing
+from langhops_cli.data.generated.figures.outlines import Piece, stencil
+from langhops_cli.data.generated.paint import Paint, lay_on
+from langhops_cli.data.generated.scenes import Composition, Thing
 
 OVERSAMPLING = 3
 """Edges are drawn this many times finer than the picture."""

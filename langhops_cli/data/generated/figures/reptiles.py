@@ -4,8 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 
-from langhops_cli.data.figures.limbs import eyes_at, leg_from
-from langhops_cli.data.figures.outlines import Figure, detail, ellipse, joints, moved, part, polygon, smooth, tube
+from langhops_cli.data.generated.figures.limbs import eyes_at, leg_from
+from langhops_cli.data.generated.figures.outlines import (
+    Figure,
+    detail,
+    ellipse,
+    joints,
+    moved,
+    part,
+    polygon,
+    smooth,
+    tube,
+)
 
 
 def snake(draw: np.random.Generator) -> Figure:

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 
-from langhops_cli.data.figures.outlines import Figure, Outline, ellipse, joints, moved, part, polygon, smooth, tube
+from langhops_cli.data.generated.figures.outlines import (
+    Figure,
+    Outline,
+    ellipse,
+    joints,
+    moved,
+    part,
+    polygon,
+    smooth,
+    tube,
+)
 
 
 def tree(draw: np.random.Generator) -> Figure:

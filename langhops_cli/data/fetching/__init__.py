@@ -1,0 +1,1 @@
+"""Sources brought to the disk: fetched, unpacked, their layout checked."""

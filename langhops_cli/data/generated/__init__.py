@@ -1,0 +1,1 @@
+"""Scenes drawn by the program itself: figures made of parts, composed and rendered."""
