@@ -279,6 +279,7 @@ def test_other_machines_are_told_where_the_sets_lie(started, tmp_path, monkeypat
 )
 def test_mistakes_are_one_line_with_a_code(arguments, code, message, root, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("RANK", raising=False)  # a training in this process leaves it
     (tmp_path / "cut.json").write_text('[{"image_id"')
     mask = {"size": [64, 64], "counts": [4096]}
     nan = {"image_id": 100, "category_id": 7, "score": float("nan"), "segmentation": mask}
