@@ -16,6 +16,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # several processes share the cores
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave slow tests out unless they are asked for by -m; keep the tests of a file, or of parity, in one process."""
     for item in items:
