@@ -10,19 +10,12 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("DS_ACCELERATOR", "cpu")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
-if "PYTEST_XDIST_WORKER" in os.environ:  # several processes share the cores
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave slow tests out unless they are asked for by -m; keep the tests of a file, or of parity, in one process."""
-    for item in items:
-        # What parity has compared is checked at its end.
-        parity = item.path.parent.name == "parity"
-        item.add_marker(pytest.mark.xdist_group("parity" if parity else str(item.path)))
+    """Leave slow tests out unless they are asked for by -m."""
     if config.getoption("-m"):
         return
     for item in items:
