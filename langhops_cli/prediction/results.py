@@ -215,6 +215,11 @@ def category_ids(paths: Iterable[NamePath]) -> dict[NamePath, int]:
     return numbers
 
 
+def vocabulary_ids(vocabulary: Vocabulary) -> dict[NamePath, int]:
+    """Number all names of a vocabulary as categories, objects first."""
+    return category_ids([*((name,) for name in vocabulary.object_names), *part_paths(vocabulary)])
+
+
 def coco_categories(numbers: dict[NamePath, int]) -> list[dict[str, Any]]:
     """Return COCO categories: a part's `name` stands alone ("dog head") and its `parent_id` is the category above."""
     rows = []

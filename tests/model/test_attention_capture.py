@@ -16,21 +16,9 @@ from langhops_cli.model.mllm import LanguageRefiner, PaliGemmaImageTower
 from langhops_cli.model.pixel_decoder import Pyramid
 from langhops_cli.model.query_decoder import DecoderLayer
 from langhops_cli.model.structures import PartQueries
+from tests.model.language_models import families
 
-SIZES = {
-    "vocab_size": 50,
-    "hidden_size": 32,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 2,
-    "intermediate_size": 48,
-    "max_position_embeddings": 64,
-}
-HEADS = {"num_key_value_heads": 1, "head_dim": 16}
-FAMILIES = {
-    "bert": {"model_type": "bert", **SIZES},
-    "llama": {"model_type": "llama", **SIZES, **HEADS},
-    "gemma": {"model_type": "gemma2", **SIZES, **HEADS, "query_pre_attn_scalar": 16, "sliding_window": 4},
-}
+FAMILIES = families(3)
 FIRST, GRID = 3, 2
 NUM_OBJECTS = 3
 PARENT = torch.tensor([[0, 0, 2, 2, 0], [1, 1, 1, 0, 0]])

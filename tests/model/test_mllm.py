@@ -9,22 +9,9 @@ from langhops_cli.checkpoint.base_models import build_random
 from langhops_cli.model.lora import add_lora
 from langhops_cli.model.mllm import LanguageRefiner, PaliGemmaImageTower, read_grid
 from langhops_cli.model.structures import PartQueries
+from tests.model.language_models import families
 
-SIZES = {
-    "vocab_size": 50,
-    "hidden_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "intermediate_size": 48,
-    "max_position_embeddings": 64,
-}
-HEADS = {"num_key_value_heads": 1, "head_dim": 16}
-FAMILIES = {
-    "bert": {"model_type": "bert", **SIZES},
-    "llama": {"model_type": "llama", **SIZES, **HEADS},
-    "qwen": {"model_type": "qwen2", **SIZES, "num_key_value_heads": 1},
-    "gemma": {"model_type": "gemma2", **SIZES, **HEADS, "query_pre_attn_scalar": 16, "sliding_window": 4},
-}
+FAMILIES = families(2)
 BEFORE, AFTER, START, END = [1, 2, 3], [4, 5], [[6]], [[7]]
 GRID = 2
 PREFIX = len(BEFORE) + GRID**2 + len(AFTER)

@@ -5,18 +5,17 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import os
 from pathlib import Path
 from string import Template
-from types import TracebackType
-from typing import Any, Self, TextIO
+from typing import Any
 
 from PIL import Image
 
 from langhops_cli import __version__
+from langhops_cli.checkpoint.files import WholeText
 from langhops_cli.prediction.colours import colours_of, ink_on
 from langhops_cli.prediction.gallery.picture import details, shown_size, summary
-from langhops_cli.prediction.results import NamePath, Prediction, category_ids, part_paths, title
+from langhops_cli.prediction.results import NamePath, Prediction, title, vocabulary_ids
 from langhops_cli.vocabulary import Vocabulary
 
 MOST = 200
@@ -30,11 +29,10 @@ _SCRIPTS = ("masks", "drawing", "pictures", "sheet", "labels", "view", "tree", "
 _HERE = "<!-- pictures -->"
 
 
-class GalleryWriter:
+class GalleryWriter(WholeText):
     """Writes the gallery while pictures are predicted; it holds one picture in memory at a time.
 
-    Used as a context manager. The file is written beside its place and moved there at the end; after an exception or
-    an interruption nothing is left and an older file stays as it was. The page loads nothing from anywhere.
+    Used as a context manager; see `WholeText`. The page loads nothing from anywhere.
 
     Args:
         path: the HTML file; its folder exists.
@@ -60,27 +58,23 @@ class GalleryWriter:
             raise ValueError(f"a gallery shows at least 1 picture, got {most}")
         if not 16 <= longest <= LARGEST:
             raise ValueError(f"the longer side of a picture in the gallery must be in 16..{LARGEST}, got {longest}")
-        self.path = path
+        super().__init__(path)
         self.most = most
         self.longest = longest
         self.pictures = 0
-        self._numbers = category_ids([*((name,) for name in vocabulary.object_names), *part_paths(vocabulary)])
+        self._numbers = vocabulary_ids(vocabulary)
         self._about = {
             "version": __version__,
             "vocabulary": str(vocabulary),
             "elsewhere": elsewhere,
             "categories": _categories(vocabulary, list(self._numbers)),
         }
-        self._beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-        self._file: TextIO | None = None
-        self._end = ""
+        self._tail = ""
 
-    def __enter__(self) -> Self:
-        start, _, self._end = _page().partition(_HERE)
-        self._file = self._beside.open("w", encoding="utf-8", newline="\n")
-        self._file.write(start)
+    def _begin(self) -> None:
+        start, _, self._tail = _page().partition(_HERE)
+        self.file.write(start)
         self._write("about", self._about)
-        return self
 
     def add(self, image: Image.Image, prediction: Prediction) -> None:
         """Write one picture with what was found in it; beyond the first `most` it is only counted.
@@ -93,8 +87,7 @@ class GalleryWriter:
             KeyError: an instance has a name that the vocabulary has not.
             ValueError: the picture is not of the prediction's size, or the writer is not open.
         """
-        if self._file is None:
-            raise ValueError(f"{self.path} is not open; use the writer in a with statement")
+        _ = self.file  # must be open, also beyond the last picture that is shown
         if image.size != tuple(reversed(prediction.size)):
             height, width = prediction.size
             given = f"{image.width} x {image.height}"
@@ -107,27 +100,12 @@ class GalleryWriter:
             self._write("details", large)
         self.pictures += 1
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        file = self._file
-        assert file is not None
-        try:
-            with file:
-                if kind is None:
-                    self._write("totals", {"pictures": self.pictures})
-                    file.write(self._end)
-                    file.flush()
-                    os.fsync(file.fileno())
-            if kind is None:
-                os.replace(self._beside, self.path)
-        finally:
-            self._file = None
-            self._beside.unlink(missing_ok=True)
+    def _end(self) -> None:
+        self._write("totals", {"pictures": self.pictures})
+        self.file.write(self._tail)
 
     def _write(self, kind: str, value: Any) -> None:
-        assert self._file is not None
-        self._file.write(f'<script type="application/json" class="{kind}">{script_json(value)}</script>\n')
+        self.file.write(f'<script type="application/json" class="{kind}">{script_json(value)}</script>\n')
 
 
 def script_json(value: Any) -> str:
