@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import json
 import os
+import tracemalloc
 
 import numpy as np
 import pytest
 from pycocotools.coco import COCO
 
-from langhops_cli.prediction.export import CocoWriter
+from langhops_cli.errors import DATA, UserError
+from langhops_cli.prediction.export import CocoWriter, read_predictions, write_coco
 from langhops_cli.prediction.results import Detection, Prediction
 from langhops_cli.vocabulary import parse_vocabulary
 
@@ -86,3 +88,47 @@ def test_unknown_name_is_refused_and_leaves_nothing(tmp_path):
 def test_writer_must_be_open(tmp_path):
     with pytest.raises(ValueError, match="not open"):
         CocoWriter(tmp_path / "p.json", VOCABULARY).add(prediction("a.jpg", 1))
+
+
+def test_predictions_of_a_record_become_the_same_file(tmp_path):
+    given = [prediction("a.jpg", 1), Prediction("nothing.jpg", (4, 5)), prediction(os.fsdecode(b"\xe9\xc2\x85.jpg"), 2)]
+    record = tmp_path / "predictions.jsonl"
+    record.write_text("".join(f"{item.to_json()}\n" for item in given), encoding="utf-8")
+    assert list(read_predictions(record)) == given
+    info = {"image_root": "../pictures"}
+    assert write_coco(tmp_path / "read.json", read_predictions(record), VOCABULARY, info=info) == 3
+    with CocoWriter(tmp_path / "added.json", VOCABULARY, info=info) as writer:
+        for item in given:
+            writer.add(item)
+    assert (tmp_path / "read.json").read_bytes() == (tmp_path / "added.json").read_bytes()
+    assert json.loads((tmp_path / "read.json").read_text("utf-8"))["info"]["image_root"] == "../pictures"
+
+
+def test_memory_does_not_grow_with_the_pictures(tmp_path):
+    one = Prediction("a" * 20_000, (4, 5))
+    peaks = []
+    for number in (20, 220):
+        tracemalloc.start()
+        write_coco(tmp_path / "p.json", (one for _ in range(number)), VOCABULARY)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < peaks[0] + 500_000  # the entries of 200 pictures take 4 MB
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "cannot be read"),
+        (b"\xff\xfe\n", "no text in UTF-8"),
+        (b'{"picture": "b"}\n', "line 2 is damaged"),
+        (prediction("b.jpg", 2).to_json().encode()[:-20], "line 2 is damaged"),
+    ],
+)
+def test_a_record_that_is_damaged(tmp_path, content, message):
+    path = tmp_path / "predictions.jsonl"
+    if content is not None:
+        path.write_bytes(prediction("a.jpg", 1).to_json().encode() + b"\n" + content)
+    with pytest.raises(UserError, match=message) as caught:
+        list(read_predictions(path))
+    assert str(path) in str(caught.value)
+    assert caught.value.code == DATA

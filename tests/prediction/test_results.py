@@ -1,12 +1,19 @@
 from __future__ import annotations
 
+import json
 import math
+import os
+import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from PIL import Image
 from pycocotools.coco import COCO
 
-from langhops_cli.prediction.results import Detection, Prediction, category_ids, coco_categories, part_paths
+from langhops_cli.errors import ENVIRONMENT, UserError
+from langhops_cli.prediction.coco import coco_categories
+from langhops_cli.prediction.results import Detection, Prediction, category_ids, part_paths
 from langhops_cli.vocabulary import parse_vocabulary
 
 
@@ -39,6 +46,93 @@ def test_masks_boxes_and_areas(prediction):
     assert [item.name for item in prediction] == ["dog", "head", "ear", "tail", "cat"]
     assert prediction.masks.shape == (5, 20, 30)
     assert Prediction("empty", (3, 4)).masks.shape == (0, 3, 4)
+
+
+def test_boxes_scores_and_parents_as_arrays(prediction):
+    assert prediction.boxes.tolist()[2] == [1, 1, 3, 4]
+    assert prediction.scores.tolist() == [0.9, 0.5, 0.4, 0.7, 0.95]
+    assert prediction.parents.tolist() == [-1, 0, 1, 0, -1]
+    assert [prediction.root(index) for index in range(5)] == [0, 0, 0, 0, 4]
+    nothing = Prediction("empty", (3, 4))
+    assert (nothing.boxes.shape, nothing.scores.shape, nothing.parents.shape) == ((0, 4), (0,), (0,))
+
+
+def test_json_gives_an_equal_prediction(prediction):
+    """Scores and boxes to the last bit, names and file names of any kind."""
+    odd = Detection.from_mask(("dog", 'a\nb\u2028"ü'), 0.1 + 0.2, prediction[1].mask, parent=0, track=7)
+    items = (*prediction, odd, replace(prediction[4], box=(20.75, 1 / 3, 30, 9.125), track=0))
+    given = [
+        prediction,
+        Prediction("clip.mp4#3", (20, 30), items, frame=3, seconds=0.1),
+        Prediction(os.fsdecode(b"caf\xe9.jpg"), (4, 5)),
+    ]
+    for item in given:
+        text = item.to_json()
+        assert "\n" not in text
+        assert Prediction.from_json(text.encode("utf-8").decode("utf-8")) == item
+
+
+def test_json_that_is_cut_off_or_changed_is_refused(prediction):
+    text = prediction.to_json()
+    data = json.loads(text)
+
+    def changed(**values):
+        return json.dumps({**data, "instances": [{**data["instances"][0], **values}]})
+
+    assert len(Prediction.from_json(changed())) == 1
+    runs = data["instances"][0]["segmentation"]["counts"]
+    broken = [
+        *(text[:end] for end in range(0, len(text), 37)), "[]", "null", "3", '"a"', "{}",
+        json.dumps({**data, "height": 19}), json.dumps({**data, "width": None}), json.dumps({**data, "seconds": -1}),
+        json.dumps({**data, "instances": None}), changed(score="high"), changed(score=1.5), changed(path=[]),
+        changed(parent=0), changed(box=[1, 2]), changed(track=-1), changed(segmentation={"size": [20, 30]}),
+        changed(segmentation={"size": [20, 30], "counts": runs[:-1]}),
+        changed(segmentation={"size": [20, 30], "counts": runs + "~~~~"}),
+    ]  # fmt: skip
+    for line in broken:
+        with pytest.raises(ValueError, match=r"."):
+            Prediction.from_json(line)
+
+
+def test_coco_of_a_frame_has_its_place_and_tracks(prediction):
+    followed = replace(prediction[0], track=5)
+    rows = Prediction("clip.mp4#3", (20, 30), (followed, prediction[4]), frame=3, seconds=0.1).to_coco()
+    assert (rows["images"][0]["frame_index"], rows["images"][0]["seconds"]) == (3, 0.1)
+    assert [row.get("track_id") for row in rows["annotations"]] == [5, None]
+
+
+def test_drawing_changes_only_what_is_near_an_instance(prediction):
+    image = Image.new("RGB", (30, 20), (90, 120, 60))
+    drawn = np.asarray(prediction.draw(image).resize(image.size, Image.Resampling.BOX)).astype(int)
+    changed = np.abs(drawn - (90, 120, 60)).max(axis=2) > 40
+    assert changed[:8, :8].any()
+    assert not np.abs(np.asarray(Prediction("a", (20, 30)).draw(image)).astype(int) - (90, 120, 60)).any()
+
+
+def test_supervision_gets_the_same_instances(prediction):
+    supervision = pytest.importorskip("supervision", reason="supervision is not installed")
+    vocabulary = parse_vocabulary("cat; dog:head(ear),tail")
+    found = prediction.to_supervision(vocabulary)
+    assert isinstance(found, supervision.Detections)
+    assert np.array_equal(found.mask, prediction.masks)
+    assert np.array_equal(found.xyxy, prediction.boxes)
+    assert np.allclose(found.confidence, prediction.scores)
+    assert found.class_id.tolist() == [1, 2, 3, 4, 0]
+    assert found.data["class_name"].tolist() == ["dog", "dog head", "dog ear", "dog tail", "cat"]
+    assert found.tracker_id is None
+    # Each instance says which one it is, so that parents are found after a selection.
+    ear = found[found.data["class_name"] == "dog ear"]
+    assert prediction[int(ear.data["parent"][0])].title == "dog head"
+    followed = Prediction("a", (20, 30), (replace(prediction[0], track=5), prediction[4])).to_supervision()
+    assert (followed.tracker_id.tolist(), followed.class_id.tolist()) == ([5, -1], [0, 1])
+    assert len(Prediction("a", (20, 30)).to_supervision()) == 0
+
+
+def test_supervision_missing_is_told(prediction, monkeypatch):
+    monkeypatch.setitem(sys.modules, "supervision", None)
+    with pytest.raises(UserError, match=r"pip install 'langhops\[supervision\]'") as caught:
+        prediction.to_supervision()
+    assert caught.value.code == ENVIRONMENT
 
 
 def test_tree_is_sorted_by_score(prediction):
@@ -106,11 +200,10 @@ def test_scores_out_of_range(score):
         ({"box": (5.0, 0.0, 1.0, 1.0)}, "box"),
         ({"box": (0.0, 0.0, math.nan, 1.0)}, "box"),
         ({"parent": 0}, "parent"),
+        ({"track": -1}, "track"),
     ],
 )
 def test_inconsistent_instances(change, message):
-    from dataclasses import replace
-
     with pytest.raises(ValueError, match=message):
         replace(Detection.from_mask(("dog",), 0.5, block(0, 0, 2, 2)), **change)
 
@@ -141,3 +234,9 @@ def part(parent, name="head"):
 def test_inconsistent_predictions(size, instances, message):
     with pytest.raises(ValueError, match=message):
         Prediction("p.jpg", size, instances)
+
+
+@pytest.mark.parametrize("place", [{"frame": -1}, {"seconds": -0.5}, {"seconds": math.nan}])
+def test_frames_before_the_beginning(place):
+    with pytest.raises(ValueError, match=r"clip\.mp4#1"):
+        Prediction("clip.mp4#1", (4, 4), **place)
