@@ -169,7 +169,8 @@ def _labels(prediction: Prediction, shapes: list[Shape], colours: dict[str, Colo
         colour = colours[found.name]
         if found.level == "object":
             anchor = shape.box[:2]
-            text = f"{found.name} {found.score:.2f}" if scores else found.name
+            text = found.name if found.track is None else f"{found.name} #{found.track}"
+            text = f"{text} {found.score:.2f}" if scores else text
             labels.append(Label(text, colour, anchor, strong=True, above=True))
             continue
         seen[found.parent, found.name] += 1
