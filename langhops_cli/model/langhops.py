@@ -12,6 +12,7 @@ from .backbone import Backbone
 from .denoising import DenoisingQueries
 from .hierarchy_queries import HierarchyQueries, keep_objects, slot_anchors
 from .mllm import LanguageRefiner
+from .part_levels import PartLevel, join_levels, keep_parts, parts_of_parts
 from .pixel_decoder import PixelDecoder, Pyramid
 from .qformer import LearnedPartQueries, QFormer
 from .query_decoder import QueryDecoder
@@ -161,6 +162,7 @@ class LangHOPSModel(nn.Module):
         targets: Sequence[Targets] | None = None,
         *,
         return_intermediates: bool = False,
+        objects_only: bool = False,
     ) -> Output:
         """Segment a batch; every picture has a vocabulary of its own.
 
@@ -168,7 +170,9 @@ class LangHOPSModel(nn.Module):
             pictures: B padded pictures.
             vocabulary: the names of each.
             targets: what is true in each; in training mode they bring denoising and the outputs of all layers.
-            return_intermediates: return the tensors on the way by name, the predictions of every layer among them.
+            return_intermediates: return the tensors on the way by name, the predictions of every layer among them;
+                of the parts those of the first level.
+            objects_only: leave the part stage out.
 
         Returns:
             Output, for `postprocess` to turn into instances or for the criterion.
@@ -200,7 +204,7 @@ class LangHOPSModel(nn.Module):
         )
         kept = keep_objects(objects, self.num_kept)
         queries, parts = None, None
-        if self.part_branch is not None:
+        if self.part_branch is not None and not objects_only:
             queries, parts = self.part_branch(
                 pyramid,
                 kept,
@@ -219,7 +223,29 @@ class LangHOPSModel(nn.Module):
             intermediates |= {"pixel.mask_features": pyramid.mask_features, "text.class_embeddings": embeddings}
             intermediates |= _answers("object", objects) | ({} if parts is None else _answers("part", parts))
             intermediates |= {"object.topk_index": kept.index, "object.topk_class": kept.classes}
+        if queries is not None and parts is not None and not training:
+            queries, parts = self._look_deeper(
+                PartLevel(kept, queries, parts), pyramid, parts_named, pictures, vocabulary
+            )
         return Output(objects, kept, queries, parts, noised, noised_parts, dense, intermediates)
+
+    def _look_deeper(
+        self, level: PartLevel, pyramid: Pyramid, names: Names, pictures: Pictures, vocabulary: VocabularyBatch
+    ) -> tuple[PartQueries, DecoderOutput]:
+        """Run the part stage again on the parts that have parts, level by level; all levels together."""
+        assert self.part_branch is not None
+        found = [level]
+        for number in range(1, vocabulary.levels):
+            assert vocabulary.deeper is not None
+            # the first run asks for parts of parts too, but whose they are is not known there
+            has_parts = vocabulary.deeper.child_valid.any(-1)
+            usable = has_parts & ~parts_of_parts(vocabulary.deeper) if number == 1 else has_parts
+            hosts = keep_parts(found[-1], usable, self.num_kept)
+            queries, parts = self.part_branch(
+                pyramid, hosts, names, vocabulary.deeper, mllm_pixels=pictures.mllm_pixels
+            )
+            found.append(PartLevel(hosts, queries, parts))
+        return join_levels(found)
 
     def _name_pixels(self, pyramid: Pyramid, objects: Names, parts: Names) -> Tensor | None:
         """Logits of every name at every stride-4 pixel: teaches the pixels before the matcher has settled."""

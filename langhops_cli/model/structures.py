@@ -70,6 +70,9 @@ class VocabularyBatch(Movable):
         children: for every object name its candidate part queries as indices into the picture's parts, (B, Co, P),
             with `child_valid`; a part with a count stands once a slot.
         child_slot: number of the repetition of a part, from 0, (B, Co, P).
+        deeper: the same with the parts in the place of the objects: what is asked of the parts that have parts when
+            the part stage runs again; None where it runs once.
+        levels: how often it runs.
     """
 
     texts: tuple[str, ...]
@@ -80,45 +83,58 @@ class VocabularyBatch(Movable):
     children: Tensor
     child_valid: Tensor
     child_slot: Tensor
+    deeper: VocabularyBatch | None = None
+    levels: int = 1
 
     @classmethod
-    def of(cls, vocabularies: Sequence[Vocabulary], *, queries_per_part: int = 1) -> VocabularyBatch:
+    def of(
+        cls, vocabularies: Sequence[Vocabulary], *, queries_per_part: int = 1, by_level: bool = False
+    ) -> VocabularyBatch:
         """Tabulate vocabularies.
 
         Args:
             vocabularies: one a picture.
             queries_per_part: how often a part without a count of its own is asked for.
+            by_level: after all parts, however deep, were asked of the object at once, as in training, ask for the
+                parts of parts again in the parts that were found, level by level.
         """
         texts: dict[str, int] = {}
         objects = [[texts.setdefault(name, len(texts)) for name in v.object_names] for v in vocabularies]
         parts = [[texts.setdefault(part.text, len(texts)) for part in v.part_classes] for v in vocabularies]
-        rows: list[list[list[tuple[int, int]]]] = []
+        asked: list[list[list[tuple[int, int]]]] = []  # of every object the (part, slot) pairs
+        below: list[list[list[tuple[int, int]]]] = []  # of every part
+        levels = 1
         for vocabulary in vocabularies:
-            table: list[list[tuple[int, int]]] = [[] for _ in vocabulary.object_names]
+            of_objects: list[list[tuple[int, int]]] = [[] for _ in vocabulary.object_names]
+            of_parts: list[list[tuple[int, int]]] = [[] for _ in vocabulary.part_classes]
+            depths: list[int] = []
             for index, part in enumerate(vocabulary.part_classes):
-                count = part.count if part.count > 1 else queries_per_part
-                table[part.object].extend((index, slot) for slot in range(count))
-            rows.append(table)
-        width = max([1, *(len(row) for table in rows for row in table)])
-        children = torch.zeros(len(rows), max(map(len, objects)), width, 2, dtype=torch.long)
-        child_valid = torch.zeros(children.shape[:-1], dtype=torch.bool)
-        for b, table in enumerate(rows):
-            for o, row in enumerate(table):
-                if row:
-                    children[b, o, : len(row)] = torch.tensor(row)
-                    child_valid[b, o, : len(row)] = True
-        object_index, object_valid = _pad(objects)
-        part_index, part_valid = _pad(parts)
-        return cls(
-            tuple(texts),
-            object_index,
-            object_valid,
-            part_index,
-            part_valid,
-            children[..., 0],
-            child_valid,
-            children[..., 1],
-        )
+                depths.append(1 if part.parent is None else depths[part.parent] + 1)
+                pairs = [(index, slot) for slot in range(part.count if part.count > 1 else queries_per_part)]
+                of_objects[part.object].extend(pairs)
+                if part.parent is not None:
+                    of_parts[part.parent].extend(pairs)
+            asked.append(of_objects)
+            below.append(of_parts)
+            levels = max([levels, *depths])
+        named, named_parts = _pad(objects), _pad(parts)
+        table = cls(tuple(texts), *named, *named_parts, *_pad_rows(asked))
+        if levels == 1 or not by_level:
+            return table
+        return replace(table, deeper=cls((), *named_parts, *named_parts, *_pad_rows(below)), levels=levels)
+
+
+def _pad_rows(tables: Sequence[Sequence[Sequence[tuple[int, int]]]]) -> tuple[Tensor, Tensor, Tensor]:
+    """First numbers of the pairs in each row of each table, whether there is one, and second numbers, (B, R, P)."""
+    width = max([1, *(len(row) for table in tables for row in table)])
+    pairs = torch.zeros(len(tables), max([1, *map(len, tables)]), width, 2, dtype=torch.long)
+    valid = torch.zeros(pairs.shape[:-1], dtype=torch.bool)
+    for b, table in enumerate(tables):
+        for r, row in enumerate(table):
+            if row:
+                pairs[b, r, : len(row)] = torch.tensor(row)
+                valid[b, r, : len(row)] = True
+    return pairs[..., 0], valid, pairs[..., 1]
 
 
 def _pad(rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
@@ -255,6 +271,8 @@ class PartQueries(Movable):
             where it only stands for an object without parts.
         valid: (B, M).
         slot: number of the repetition of its part, from 0, (B, M); None where no part is asked for twice.
+        host: index of the part query in whose part it was looked for, -1 where that was the object itself, (B, M);
+            None where all were.
     """
 
     embeds: Tensor
@@ -262,6 +280,7 @@ class PartQueries(Movable):
     name: Tensor
     valid: Tensor
     slot: Tensor | None = None
+    host: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -270,7 +289,8 @@ class Output(Movable):
 
     Args:
         objects: the object decoder's; kept: the objects whose parts were looked for.
-        part_queries: what the part decoder was asked; parts: its answer, query for query. None in stage 1.
+        part_queries: what the part decoder was asked; parts: its answer, query for query. None in stage 1, or where
+            parts were not wanted. What was looked for in parts stands behind them.
         noised: the denoising queries of this step, and of its parts, for the criterion; None outside training.
         dense: per-pixel logits of object names and part names (B, Co + Cp, H / 4, W / 4), when trained with them.
         intermediates: named tensors on the way, when asked for.

@@ -10,20 +10,14 @@ import torch
 from torch import Tensor
 
 from langhops_cli.model.structures import NO_PART, KeptObjects, Output, PartQueries, Predictions
-from langhops_cli.prediction.masks import crop_to_picture, mask_quality, overlaps, scored_mask, suppress, to_original
+from langhops_cli.prediction.candidates import Candidates, merge_levels, object_limits, part_likelihood, part_limits
+from langhops_cli.prediction.masks import crop_to_picture, mask_quality, overlaps, scored_mask, to_original
 from langhops_cli.prediction.results import Detection, Prediction, coco_box, encode, json_rle, part_paths
 from langhops_cli.vocabulary import Vocabulary
 
 PartScoring = Literal["tied", "open"]
+Level = Literal["all", "object", "part"]
 
-SAME_NAME_LIMIT = 0.5
-"""Mask IoU above which two objects of one name are one object."""
-ANY_NAME_LIMIT = 0.7
-"""Mask IoU above which two objects of different names are one object, with the better name."""
-PART_LIMIT = 0.6
-"""Mask IoU above which two parts of one object and one name are one part."""
-ANY_PART_LIMIT = 0.8
-"""Mask IoU above which two parts of one object are one part, with the better name; a part may fill the one it is of."""
 MOST = 0.5
 """Share of a part of a part that must lie inside the part it is attached to."""
 
@@ -39,6 +33,8 @@ class PictureOutput:
         parts: the same as `objects` of the real part queries, (M, ...); None when no parts were looked for.
         parent: index into `kept` of each part query, (M,).
         name: its own candidate part name, (M,); -1 for a query that has none, which is scored on all names.
+        host: index of the part query in whose part it was looked for, -1 where that was the object itself, (M,); None
+            where all were.
         size: height and width on the canvas; original: as the picture came.
     """
 
@@ -51,6 +47,7 @@ class PictureOutput:
     name: Tensor
     size: tuple[int, int]
     original: tuple[int, int]
+    host: Tensor | None = None
 
 
 def picture_output(
@@ -76,7 +73,7 @@ def picture_output(
     there = kept.valid[index] & real[kept.index[index]]
     # A part query's parent moves with it; parents that are not there become -1.
     renumbered = torch.where(there, there.cumsum(0) - 1, -1)
-    parts, parent, name = _part_output(output, index, names[1], size, renumbered)
+    parts, parent, name, host = _part_output(output, index, names[1], size, renumbered)
     return PictureOutput(
         objects,
         position[kept.index[index][there]],
@@ -87,20 +84,25 @@ def picture_output(
         name,
         size,
         original,
+        host,
     )
 
 
 def _part_output(
     output: Output, index: int, names: int, size: tuple[int, int], renumbered: Tensor
-) -> tuple[Predictions | None, Tensor, Tensor]:
+) -> tuple[Predictions | None, Tensor, Tensor, Tensor | None]:
     queries: PartQueries | None = output.part_queries
     if queries is None or output.parts is None or not names or not len(renumbered):
         nothing = torch.zeros(0, dtype=torch.long)
-        return None, nothing, nothing
+        return None, nothing, nothing, None
     real = queries.valid[index] & output.parts.valid[index] & (renumbered[queries.parent[index]] >= 0)
     real = real & (queries.name[index] != NO_PART)
     parts = _real(output.parts.final, index, real, names, size)
-    return parts, renumbered[queries.parent[index][real]], queries.name[index][real]
+    host = None
+    if queries.host is not None:  # hosts are numbered among all part queries, here among the real ones
+        above = queries.host[index][real]
+        host = torch.where(above < 0, -1, (real.cumsum(0) - 1)[above.clamp(min=0)])
+    return parts, renumbered[queries.parent[index][real]], queries.name[index][real], host
 
 
 def _real(predictions: Predictions, index: int, real: Tensor, names: int, size: tuple[int, int]) -> Predictions:
@@ -111,29 +113,6 @@ def _real(predictions: Predictions, index: int, real: Tensor, names: int, size: 
     return Predictions(logits, predictions.boxes[index][real].float(), masks)
 
 
-@dataclass(frozen=True)
-class Candidates:
-    """Queries under a name with their score, best first: query (N,), name (N,), score (N,), masks (N, h, w) logits."""
-
-    query: Tensor
-    name: Tensor
-    score: Tensor
-    masks: Tensor
-
-    def take(self, index: Tensor | list[int]) -> Candidates:
-        """Return the candidates of these indices."""
-        return Candidates(self.query[index], self.name[index], self.score[index], self.masks[index])
-
-    @classmethod
-    def of(cls, query: Tensor, name: Tensor, likelihood: Tensor, masks: Tensor) -> Candidates:
-        """Weigh each query's likelihood by the quality of its mask and sort; empty masks are dropped."""
-        chosen = masks[query].float()
-        score = likelihood * mask_quality(chosen)
-        order = score.argsort(descending=True, stable=True)
-        order = order[score[order] > 0]
-        return cls(query[order], name[order], score[order], chosen[order])
-
-
 def predict_instances(
     picture: PictureOutput,
     vocabulary: Vocabulary,
@@ -142,6 +121,8 @@ def predict_instances(
     min_score: float = 0.3,
     part_scoring: PartScoring = "tied",
     hierarchical: bool = True,
+    level: Level = "all",
+    max_objects: int | None = None,
 ) -> Prediction:
     """Turn one picture's output into its instances: duplicates suppressed, every part with its parent.
 
@@ -153,19 +134,26 @@ def predict_instances(
         picture_name: path or name for the result.
         min_score: instances below are left out, in 0..1; the parts of an object go with it.
         part_scoring: "tied" scores a part query on its own candidate name, "open" on the best of all part names.
-        hierarchical: multiply the score of a part by the square root of its object's.
+        hierarchical: multiply the score of a part by the square root of that of the object, or of the part, that it
+            was looked for in.
+        level: "object" leaves all parts out, "part" leaves out objects without a part that was found.
+        max_objects: how many objects at most, the best ones; the parts of the others go with them.
 
     Returns:
-        The picture's prediction, objects first, each level best first.
+        The picture's prediction, objects first, then the parts of objects, then parts of parts, each level best first.
 
     Raises:
-        ValueError: `min_score` is not in 0..1.
+        ValueError: `min_score` is not in 0..1, or `max_objects` is below 1.
 
     Source: LangHOPS, inference.
     """
     if not 0 <= min_score <= 1:
         raise ValueError(f"min_score must be in 0..1, got {min_score}")
+    if max_objects is not None and max_objects < 1:
+        raise ValueError(f"max_objects must be 1 or more, got {max_objects}")
     objects = _object_candidates(picture, min_score)
+    if max_objects is not None:
+        objects = objects.take(list(range(min(max_objects, len(objects.query)))))
     found: list[Detection] = []
     instance_of_kept: dict[int, int] = {}
     for kept, name, score, logits in zip(objects.query, objects.name, objects.score, objects.masks, strict=True):
@@ -173,10 +161,24 @@ def predict_instances(
         if mask.any():
             instance_of_kept[int(kept)] = len(found)
             found.append(Detection.from_mask((vocabulary.object_names[int(name)],), float(score), mask))
-    object_scores = {kept: found[instance].score for kept, instance in instance_of_kept.items()}
-    parts = _part_candidates(picture, vocabulary, object_scores, min_score, part_scoring, hierarchical)
-    found.extend(_part_detections(picture, parts, vocabulary, instance_of_kept, first=len(found)))
+    if level != "object":
+        object_scores = {kept: found[instance].score for kept, instance in instance_of_kept.items()}
+        parts = _part_candidates(picture, vocabulary, object_scores, min_score, part_scoring, hierarchical)
+        found.extend(_part_detections(picture, parts, vocabulary, instance_of_kept, first=len(found)))
+    if level == "part":
+        found = with_parts(found)
     return Prediction(picture_name, picture.original, tuple(found))
+
+
+def with_parts(found: Sequence[Detection]) -> list[Detection]:
+    """Parts, and of the objects those that have some."""
+    parents = {item.parent for item in found}
+    kept = [index for index, item in enumerate(found) if item.level == "part" or index in parents]
+    position = {index: place for place, index in enumerate(kept)}
+    return [
+        item if item.parent is None else replace(item, parent=position[item.parent])
+        for item in map(found.__getitem__, kept)
+    ]
 
 
 def _object_candidates(picture: PictureOutput, min_score: float) -> Candidates:
@@ -187,18 +189,8 @@ def _object_candidates(picture: PictureOutput, min_score: float) -> Candidates:
     assert picture.objects.masks is not None
     masks = picture.objects.masks[picture.kept]
     objects = Candidates.of(numbers, picture.kept_classes[numbers], likelihood[numbers], masks)
-    objects = objects.take(torch.nonzero(objects.score >= min_score).flatten())
-    same = objects.name[:, None] == objects.name[None, :]
-    iou, _ = overlaps(objects.masks > 0)
-    limits = torch.where(same, SAME_NAME_LIMIT, ANY_NAME_LIMIT)
-    return objects.take(suppress(iou, limits))
-
-
-def _part_likelihood(parts: Predictions, own_name: Tensor, scoring: PartScoring) -> tuple[Tensor, Tensor]:
-    """Likelihood and name of each part query, (M,) and (M,)."""
-    best = parts.logits.argmax(1)
-    name = best if scoring == "open" else torch.where(own_name < 0, best, own_name)
-    return parts.logits.gather(1, name[:, None]).squeeze(1).sigmoid(), name
+    objects = objects.scoring(min_score)
+    return objects.without_duplicates(object_limits(objects.name))
 
 
 def _part_candidates(
@@ -208,64 +200,68 @@ def _part_candidates(
     min_score: float,
     scoring: PartScoring,
     hierarchical: bool,
-) -> Candidates | None:
-    """Parts of the objects that were found, without duplicates; None when there are none."""
+) -> tuple[Candidates, list[int]] | None:
+    """Parts of what was found without duplicates, and which of them each is in, -1 for none that is known; or None."""
     if picture.parts is None or not object_scores or not len(picture.parent):
         return None
     assert picture.parts.masks is not None
     scores = picture.kept_logits.new_full((len(picture.kept),), -1.0)
     scores[list(object_scores)] = scores.new_tensor(list(object_scores.values()))
-    parent_score = scores[picture.parent]
-    likelihood, name = _part_likelihood(picture.parts, picture.name, scoring)
-    if hierarchical:
-        likelihood = likelihood * parent_score.clamp(min=0).sqrt()
-    query = torch.nonzero((parent_score >= 0) & (likelihood >= min_score)).flatten()
-    parts = Candidates.of(query, name[query], likelihood[query], picture.parts.masks)
-    parts = parts.take(torch.nonzero(parts.score >= min_score).flatten())
-    parent = picture.parent[parts.query]
-    same = parts.name[:, None] == parts.name[None, :]
-    within = _within(vocabulary).to(parts.name.device)[parts.name[:, None], parts.name[None, :]]
-    limits = torch.where(same, PART_LIMIT, torch.where(within, torch.inf, ANY_PART_LIMIT))
-    iou, _ = overlaps(parts.masks > 0)
-    return parts.take(suppress(iou, torch.where(parent[:, None] == parent[None, :], limits, torch.inf)))
-
-
-def _within(vocabulary: Vocabulary) -> Tensor:
-    """Pairs of part names of which one is a part of the other, at any depth, (Cp, Cp), bool."""
-    classes = vocabulary.part_classes
-    related = torch.zeros(len(classes), len(classes), dtype=torch.bool)
-    for index, item in enumerate(classes):
-        above = item.parent
-        while above is not None:
-            related[index, above] = related[above, index] = True
-            above = classes[above].parent
-    return related
+    likelihood, name = part_likelihood(picture.parts.logits, picture.name, any_name=scoring == "open")
+    # Score of what each part was looked for in; -1 where that was not found, or not yet.
+    above = scores[picture.parent]
+    if picture.host is not None:
+        above = torch.where(picture.host < 0, above, -1)
+    levels: list[Candidates] = []
+    while True:
+        weighted = likelihood * above.clamp(min=0).sqrt() if hierarchical else likelihood
+        query = torch.nonzero((above >= 0) & (weighted >= min_score)).flatten()
+        parts = Candidates.of(query, name[query], weighted[query], picture.parts.masks).scoring(min_score)
+        parts = parts.without_duplicates(part_limits(parts.name, picture.parent[parts.query], vocabulary))
+        levels.append(parts)
+        if picture.host is None or not len(parts.query):
+            break
+        own = torch.full_like(likelihood, -1.0)
+        own[parts.query] = parts.score
+        above = torch.where(picture.host < 0, -1.0, own[picture.host.clamp(min=0)])
+    if picture.host is None:
+        return levels[0], [-1] * len(levels[0].query)
+    return merge_levels(levels, picture.host, picture.parent, vocabulary)
 
 
 def _part_detections(
     picture: PictureOutput,
-    parts: Candidates | None,
+    candidates: tuple[Candidates, list[int]] | None,
     vocabulary: Vocabulary,
     instance_of_kept: dict[int, int],
     *,
     first: int,
 ) -> list[Detection]:
-    """Part instances; a part of a part goes to the part that holds most of it, else to the object."""
-    if parts is None:
+    """Part instances; a part of a part goes to the part that it was looked for in.
+
+    One that was found in the object only goes to the part that holds most of it, else to the object.
+    """
+    if candidates is None:
         return []
+    parts, above = candidates
     paths = part_paths(vocabulary)
     objects = [instance_of_kept[int(kept)] for kept in picture.parent[parts.query]]
     names = [int(name) for name in parts.name]
     found: dict[int, Detection] = {}
     for index, (name, score, logits) in enumerate(zip(names, parts.score.tolist(), parts.masks, strict=True)):
+        if above[index] >= 0 and above[index] not in found:
+            continue  # no pixel was left of the part that it is of
         mask = to_original(logits, picture.size, picture.original)
         if mask.any():  # encoded at once: full masks of a large photograph would not fit side by side
             found[index] = Detection.from_mask(paths[name], score, mask, parent=objects[index])
     position = {index: first + place for place, index in enumerate(found)}
     _, inside = overlaps(parts.masks > 0)
     for index in found:
-        above = vocabulary.part_classes[names[index]].parent
-        hosts = [i for i in found if names[i] == above and objects[i] == objects[index] and inside[index, i] >= MOST]
+        if above[index] >= 0:
+            found[index] = replace(found[index], parent=position[above[index]])
+            continue
+        kind = vocabulary.part_classes[names[index]].parent
+        hosts = [i for i in found if names[i] == kind and objects[i] == objects[index] and inside[index, i] >= MOST]
         if hosts:
             host = max(hosts, key=lambda i: float(inside[index, i]))
             found[index] = replace(found[index], parent=position[host])

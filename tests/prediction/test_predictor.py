@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -13,7 +14,7 @@ from langhops_cli.checkpoint.build import build_model
 from langhops_cli.checkpoint.folder import save_checkpoint
 from langhops_cli.errors import UserError
 from langhops_cli.model.configuration import ModelConfig, PreprocessingConfig
-from langhops_cli.prediction.predictor import Predictor, choose_device, resize
+from langhops_cli.prediction.predictor import Predictor, choose_device, choose_dtype, resize
 from langhops_cli.vocabulary import ObjectNode, PartNode, Vocabulary, parse_vocabulary
 
 VOCABULARY = "dog:head(ear),leg*4; car:wheel"
@@ -186,3 +187,89 @@ def test_a_checkpoint_brings_its_own_threshold(predictor):
     assert [item.score for item in found] == [
         item.score for item in predictor.predict(image, VOCABULARY, min_score=limit)
     ]
+
+
+def test_the_three_steps_make_a_prediction_in_any_thread(predictor):
+    images = [picture(120, 90, seed) for seed in range(4)]
+    whole = predictor.predict_batch(images, VOCABULARY, min_score=0.0, names=list("abcd"), max_objects=2)
+    with ThreadPoolExecutor(4) as threads:
+        prepared = list(threads.map(lambda image, name: predictor.prepare(image, name=name), images, "abcd"))
+        answers = predictor.forward(prepared, VOCABULARY)
+        found = list(threads.map(lambda answer: predictor.finish(answer, min_score=0.0, max_objects=2), answers))
+    assert found == whole
+    assert [item.picture for item in found] == list("abcd")
+    assert prepared[0].original == (90, 120)
+    assert predictor.forward([], VOCABULARY) == []
+
+
+@pytest.mark.parametrize(("vocabulary", "level"), [(VOCABULARY, "object"), ("dog; car", "all")])
+def test_no_time_goes_into_parts_that_are_not_wanted(predictor, monkeypatch, vocabulary, level):
+    expected = [item for item in predictor.predict(picture(120, 90), vocabulary, min_score=0.0) if not item.parent]
+    monkeypatch.setattr(predictor.model.part_branch, "forward", lambda *_, **__: pytest.fail("looked for parts"))
+    found = predictor.predict(picture(120, 90), vocabulary, min_score=0.0, level=level)
+    assert [item.rle for item in found] == [item.rle for item in expected if item.level == "object"]
+
+
+def test_parts_come_with_their_objects_alone(predictor):
+    found = predictor.predict(picture(120, 90), VOCABULARY, min_score=0.0, level="part")
+    assert {item.level for item in found} == {"object", "part"}
+    assert all(found.children(index) for index in found.children(None))
+
+
+DEEP = "dog:head*2(ear*2(tip)),tail; car:door(handle)"
+
+
+def test_parts_of_parts_hang_from_the_part_above_them_or_the_object(predictor):
+    found = predictor.predict(picture(120, 90), DEEP, min_score=0.0)
+    assert {len(item.path) for item in found} >= {1, 2, 3}
+    for item in found:
+        if item.parent is not None:
+            assert found[item.parent].path in (item.path[:-1], item.path[:1])
+    assert any(len(found[item.parent].path) == 2 for item in found if len(item.path) == 3)
+
+
+def test_open_scoring_asks_for_all_parts_once(predictor, monkeypatch):
+    """Which part a query found is then known at the end only, so there is nothing to look deeper into."""
+    runs = []
+    forward = predictor.model.part_branch.forward
+    monkeypatch.setattr(
+        predictor.model.part_branch, "forward", lambda *given, **named: runs.append(1) or forward(*given, **named)
+    )
+    predictor.predict(picture(120, 90), DEEP, part_scoring="open")
+    assert len(runs) == 1
+    predictor.predict(picture(120, 90), DEEP, part_scoring="tied")
+    assert len(runs) == 4
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_half_precision_finds_the_same(checkpoint, predictor, dtype):
+    """Objects are cut off by score: their order may turn where two are as likely. Weights stay as they are."""
+    half = Predictor.from_pretrained(checkpoint, dtype=dtype)
+    assert half.dtype == getattr(torch, dtype)
+    assert {item.dtype for item in half.model.parameters() if item.is_floating_point()} == {torch.float32}
+    images = [picture(120, 90)]
+    (full,), (reduced,) = (
+        one.forward([one.prepare(image) for image in images], VOCABULARY) for one in (predictor, half)
+    )
+    assert reduced.output.objects.logits.dtype == torch.float32
+    shift = (full.output.kept_logits - reduced.output.kept_logits).abs().max()
+    assert 0 < shift < 0.05
+    assert all(item.score <= 1 for item in half.finish(reduced, min_score=0.0))
+
+
+def test_precision_follows_the_device(monkeypatch):
+    cpu, gpu = torch.device("cpu"), torch.device("cuda")
+    assert choose_dtype("auto", cpu) == torch.float32
+    assert choose_dtype("bfloat16", cpu) == torch.bfloat16
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (8, 0))
+    assert choose_dtype("auto", gpu) == torch.bfloat16
+    assert choose_dtype("float32", gpu) == torch.float32
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (7, 0))
+    assert choose_dtype("auto", gpu) == torch.float32
+    assert choose_dtype("float16", gpu) == torch.float16
+    with pytest.raises(UserError, match="--dtype float16") as caught:
+        choose_dtype("bfloat16", gpu)
+    assert caught.value.code == 4
+    with pytest.raises(UserError, match="--dtype int8") as caught:
+        choose_dtype("int8", cpu)
+    assert caught.value.code == 2
