@@ -101,10 +101,26 @@ class PartLikelihood:
         Returns:
             (names,), in nats a token.
         """
+        return self._mean_log_likelihoods([(prompt, name) for name in names])
+
+    def log_likelihoods_behind(self, prompts: Sequence[str], text: str) -> NDArray[np.float64]:
+        """Mean log-likelihood of one text's tokens behind each of several prompts.
+
+        Args:
+            prompts: without a space at their end.
+            text: to be scored.
+
+        Returns:
+            (prompts,), in nats a token.
+        """
+        return self._mean_log_likelihoods([(prompt, text) for prompt in prompts])
+
+    def _mean_log_likelihoods(self, pairs: Sequence[tuple[str, str]]) -> NDArray[np.float64]:
+        """Mean log-likelihood of the second text's tokens behind the first, for each pair."""
         import torch
 
-        start = self._tokens(prompt)
-        rows = [self._tokens(f"{prompt} {name}") for name in names]
+        starts = [self._tokens(prompt) for prompt, _ in pairs]
+        rows = [self._tokens(f"{prompt} {text}") for prompt, text in pairs]
         scores: list[float] = []
         for first in range(0, len(rows), self.batch):
             chunk = rows[first : first + self.batch]
@@ -112,7 +128,7 @@ class PartLikelihood:
             ids = torch.zeros(len(chunk), width, dtype=torch.long)
             attended = torch.zeros_like(ids)
             scored = torch.zeros(len(chunk), width - 1)
-            for place, row in enumerate(chunk):
+            for place, (start, row) in enumerate(zip(starts[first : first + self.batch], chunk, strict=True)):
                 ids[place, : len(row)] = torch.tensor(row)
                 attended[place, : len(row)] = 1
                 scored[place, _shared(start, row) - 1 : len(row) - 1] = 1

@@ -139,3 +139,9 @@ def test_a_gguf_file_without_its_package_is_told(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="pip install gguf") as error:
         PartLikelihood.from_pretrained(path)
     assert error.value.code == 4
+
+
+def test_one_text_behind_several_prompts(table):
+    prompts = [ANYTHING, PROMPT.format("dog"), "head of the"]
+    found = PartLikelihood(Bigrams(table), Words(), batch=2).log_likelihoods_behind(prompts, "tail of wheel")
+    assert found.tolist() == pytest.approx([by_hand(table, prompt, "tail of wheel") for prompt in prompts], abs=1e-5)
