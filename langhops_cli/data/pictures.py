@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 import io
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -99,11 +99,12 @@ def _stretch(image: Image.Image) -> Image.Image:
     return Image.fromarray(np.clip(np.nan_to_num(grey), 0, 255).round().astype(np.uint8)).convert("RGB")
 
 
-def list_pictures(paths: Sequence[str | Path]) -> list[Path]:
+def list_pictures(paths: Sequence[str | Path], *, suffixes: Collection[str] = SUFFIXES) -> list[Path]:
     """Find the pictures that files, folders (searched through, sorted) and glob patterns stand for, each once.
 
     Args:
         paths: files, folders or patterns such as `imgs/*.jpg`. A file is taken whatever its name ends in.
+        suffixes: endings of what is taken from folders and patterns, lower case with the dot.
 
     Returns:
         Paths in the order given, folders and patterns sorted.
@@ -115,14 +116,14 @@ def list_pictures(paths: Sequence[str | Path]) -> list[Path]:
     for given in paths:
         path = Path(given)
         if path.is_dir():
-            pictures = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+            pictures = sorted(p for p in path.rglob("*") if p.suffix.lower() in suffixes and p.is_file())
             if not pictures:
-                raise UserError(f"{path} holds no picture ({', '.join(sorted(SUFFIXES))}).", code=DATA)
+                raise UserError(f"{path} holds no picture ({', '.join(sorted(suffixes))}).", code=DATA)
         elif path.exists():
             pictures = [path]
         elif glob.has_magic(str(given)):
             matches = sorted(Path(p) for p in glob.glob(str(given), recursive=True))
-            pictures = [p for p in matches if p.is_file() and p.suffix.lower() in SUFFIXES]
+            pictures = [p for p in matches if p.is_file() and p.suffix.lower() in suffixes]
             if not pictures:
                 raise UserError(f"no picture matches {given}.", code=DATA)
         else:
