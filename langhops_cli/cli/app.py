@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 from langhops_cli import __version__
 from langhops_cli.cli.console import print_error, say
 from langhops_cli.cli.convert import convert
+from langhops_cli.cli.demo import demo
 from langhops_cli.cli.doctor import doctor
 from langhops_cli.cli.evaluate import evaluate
 from langhops_cli.cli.export import export
@@ -30,6 +31,7 @@ ORDER = (
     "train-stage2",
     "eval",
     "predict",
+    "demo",
     "hierarchy",
     "recipe",
     "convert",
@@ -99,6 +101,7 @@ app.command("train-stage1")(train_stage1)
 app.command("train-stage2")(train_stage2)
 app.command("eval")(evaluate)
 app.command("predict")(predict)
+app.command("demo")(demo)
 app.add_typer(hierarchy, name="hierarchy")
 app.add_typer(recipe, name="recipe")
 app.command("convert")(convert)

@@ -9,6 +9,7 @@ import select
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,25 @@ _ON_3_AND_4 = (
     "import os, sys; os.dup2(int(sys.argv[1]), 3); os.dup2(int(sys.argv[2]), 4); os.execv(sys.argv[3], sys.argv[3:])"
 )
 _KEYS = {"Escape": 27, "Enter": 13, "ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40, "Tab": 9}
+_CONTRASTS = """(async () => {
+  const changing = document.getAnimations().filter((one) => one instanceof CSSTransition);
+  await Promise.all(changing.map((one) => one.finished));
+  const parse = (text) => text.match(/[\\d.]+/g).map(Number);
+  const light = (channel) => (channel /= 255) <= 0.04045 ? channel / 12.92 : ((channel + 0.055) / 1.055) ** 2.4;
+  const shine = ([r, g, b]) => 0.2126 * light(r) + 0.7152 * light(g) + 0.0722 * light(b);
+  const ground = (node) => {
+    for (; node; node = node.parentElement) {
+      const colour = parse(getComputedStyle(node).backgroundColor);
+      if (colour.length === 3) return colour;
+    }
+  };
+  return [...document.querySelectorAll(%s)]
+    .filter((node) => node.innerText?.trim() && node.offsetParent && !node.disabled)
+    .map((node) => {
+      const [one, other] = [parse(getComputedStyle(node).color), ground(node)].map(shine).sort((a, b) => b - a);
+      return [node.id || node.className || node.innerText, (one + 0.05) / (other + 0.05)];
+    });
+})()"""
 
 
 def find_chromium() -> str | None:
@@ -58,7 +78,7 @@ class Browser:
         self.events: list[dict[str, Any]] = []
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
-        for domain in ("Page", "Runtime", "Network", "Log"):
+        for domain in ("Page", "Runtime", "Network", "Log", "DOM"):
             self.call(f"{domain}.enable")
         self.resize(1280, 800)
 
@@ -110,6 +130,31 @@ class Browser:
         self.until("document.readyState === 'complete' && location.protocol === 'file:'")
         self.frame()
 
+    def visit(self, address: str) -> None:
+        """Open a page that a server sends, and wait until it is loaded."""
+        self.call("Page.navigate", url="about:blank")
+        self.until("location.href === 'about:blank'")
+        self.events.clear()
+        self.call("Page.navigate", url=address)
+        self.until("document.readyState === 'complete' && location.protocol === 'http:'")
+        self.frame()
+
+    def give_file(self, selector: str, path: Path) -> None:
+        """Choose a file in an input for files."""
+        document = self.call("DOM.getDocument")["root"]["nodeId"]
+        node = self.call("DOM.querySelector", nodeId=document, selector=selector)["nodeId"]
+        self.call("DOM.setFileInputFiles", nodeId=node, files=[str(path.resolve())])
+
+    def write(self, selector: str, text: str) -> None:
+        """Put a text into a field in place of what is there, as a paste does; the field keeps the focus."""
+        self.run(f"document.querySelector({json.dumps(selector)}).select()")
+        self.call("Input.insertText", text=text)
+        self.frame()
+
+    def contrasts(self, selector: str) -> list[tuple[str, float]]:
+        """Ratio of the lightness of each text that is seen to that of its ground, 1..21, by WCAG 2; with its name."""
+        return [(name, ratio) for name, ratio in self.run(_CONTRASTS % json.dumps(selector))]
+
     def run(self, script: str) -> Any:
         """Evaluate an expression in the page, waiting for a promise, and return its value."""
         answer = self.call("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
@@ -118,7 +163,8 @@ class Browser:
 
     def until(self, script: str) -> None:
         """Wait until an expression is true; every look lets the page draw."""
-        for _ in range(2000):
+        latest = time.monotonic() + PATIENCE
+        while time.monotonic() < latest:
             if self.run(f"Boolean({script})"):
                 return
             self.run("new Promise((done) => setTimeout(done, 20))")

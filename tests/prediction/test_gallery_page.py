@@ -318,24 +318,7 @@ def test_hostile_names_are_shown_as_they_are(browser, tmp_path):
     assert browser.run("document.querySelectorAll('img[src=x]').length") == 0
 
 
-CONTRAST = """(() => {
-  const parse = (text) => text.match(/[\\d.]+/g).map(Number);
-  const light = (channel) => (channel /= 255) <= 0.04045 ? channel / 12.92 : ((channel + 0.055) / 1.055) ** 2.4;
-  const shine = ([r, g, b]) => 0.2126 * light(r) + 0.7152 * light(g) + 0.0722 * light(b);
-  const ground = (node) => {
-    for (; node; node = node.parentElement) {
-      const colour = parse(getComputedStyle(node).backgroundColor);
-      if (colour.length === 3) return colour;
-    }
-  };
-  const texts = "button, .remark, #counts, #facts, #title, .row-name, .score, .card-parts, .least, #place";
-  return [...document.querySelectorAll(texts)]
-    .filter((node) => node.innerText?.trim() && node.offsetParent && !node.disabled)
-    .map((node) => {
-      const [one, other] = [parse(getComputedStyle(node).color), ground(node)].map(shine).sort((a, b) => b - a);
-      return [node.id || node.className || node.innerText, (one + 0.05) / (other + 0.05)];
-    });
-})()"""
+TEXTS = "button, .remark, #counts, #facts, #title, .row-name, .score, .card-parts, .least, #place"
 
 
 def test_dark_and_light(browser, gallery):
@@ -347,7 +330,7 @@ def test_dark_and_light(browser, gallery):
         for fragment in ("", "#picture-1"):
             browser.open(gallery, fragment)
             assert (background() > 384) is (scheme == "light")
-            figures = browser.run(CONTRAST)
+            figures = browser.contrasts(TEXTS)
             assert len(figures) > 5
             assert [row for row in figures if row[1] < 4.5] == []
     browser.press("t")
