@@ -85,12 +85,12 @@ def tell_results(wish: Wish, *, pictures: int, before: int) -> None:
         pictures: in the record.
         before: of them, those of earlier runs.
     """
-    files = [wish.out / (RESULTS if Format.COCO in wish.format else RECORD)]
-    files += [wish.out / name for name in wish.picture_formats]
+    *others, last = [RESULTS if Format.COCO in wish.format else RECORD, *wish.picture_formats]
+    files = " and ".join(filter(None, [", ".join(str(wish.out / name) for name in others), str(wish.out / last)]))
     earlier = f" ({before:,} of an earlier run)" if before else ""
     drawn = f", drawn in {wish.out / OVERLAYS}" if wish.overlays else ""
     shown = f"; to look at them, open {wish.out / GALLERY}" if wish.gallery else ""
-    note(f"{count(pictures, 'picture')}{earlier} in {' and '.join(map(str, files))}{drawn}{shown}")
+    note(f"{count(pictures, 'picture')}{earlier} in {files}{drawn}{shown}")
 
 
 def count(number: int, noun: str) -> str:

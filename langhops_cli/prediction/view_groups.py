@@ -14,30 +14,30 @@ from langhops_cli.data.masks import share_inside
 from langhops_cli.prediction.masks import suppress
 from langhops_cli.prediction.results import Detection
 
-INSIDE = 0.6
-"""An instance with this share of its mask inside a larger one of its name, in another view, is a piece of that one."""
-INSIDE_OTHER = 0.8
-"""The same for an object that a window cuts off, inside one of another name that the whole picture shows as surely."""
-TWICE = 0.3
-"""Mask IoU from which an instance of the whole picture and one of its name that a window shows uncut are one: seen
-coarsely, a small thing's outline is far off."""
+INSIDE = 0.8
+"""An instance with this share of its mask inside a larger one of its name, in another view, is a piece of that one; so
+is an object that a window cuts off inside one of another name that the whole picture shows as surely."""
 CROWD = 0.6
 """Share of a mask in the whole picture that several complete instances of its name fill, if it is them taken as one."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Overlaps (mask IoU) from which two instances are one: of one name, and of two names, where the better one wins.
+    """When two instances are one, by the IoU of their masks.
 
     Args:
-        same, other: these limits, in 0..1.
-        drop_pieces: what a window cuts off is dropped where it is likelier a piece of something of another name: inside
-            such a thing, or where a window that shows more of it found nothing of its name.
+        same: of one name.
+        other: of two names; the better one wins.
+        twice: of one name, one in the whole picture and one that a window shows uncut: seen coarsely, a small thing's
+            outline is far off.
+        stitch: what windows show in pieces counts as much as what one shows uncut, and a piece alone counts unless
+            something speaks against it. Else the whole picture's mask goes before pieces, and pieces alone are dropped.
     """
 
     same: float
     other: float
-    drop_pieces: bool
+    twice: float
+    stitch: bool
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,7 @@ class Group:
     Args:
         found: its mask and best score, without a parent.
         members: where its instances are in the pool; lead: the one whose place in the tree counts.
+        stitched: it is the union of pieces that windows cut off.
         complete: no window's edge cuts it off; denied: one does, and a window that shows more of it did not find it.
         whole: it was found in the picture seen at once.
         views: where it was found.
@@ -55,6 +56,7 @@ class Group:
     found: Detection
     members: NDArray[np.intp]
     lead: int
+    stitched: bool
     complete: bool
     denied: bool
     whole: bool
@@ -96,7 +98,7 @@ class Pairs:
         iou: mask IoU; inside: share of the row's mask inside the column's.
         same: of one name; related: one is a part of the other, so that it may fill it.
         apart: not found in one and the same view, which has told them apart already.
-        area: pixels; complete, denied, whole: as for `Group`; (G,).
+        area: pixels; stitched, complete, denied, whole: as for `Group`; (G,).
         score: best so far, (G,); changed.
     """
 
@@ -107,6 +109,7 @@ class Pairs:
     related: NDArray[np.bool_]
     apart: NDArray[np.bool_]
     area: NDArray[np.int64]
+    stitched: NDArray[np.bool_]
     complete: NDArray[np.bool_]
     denied: NDArray[np.bool_]
     whole: NDArray[np.bool_]
@@ -128,6 +131,7 @@ class Pairs:
             _related(found, names),
             np.array(apart),
             np.array([item.area for item in found]),
+            np.array([group.stitched for group in groups]),
             np.array([group.complete for group in groups]),
             np.array([group.denied for group in groups]),
             np.array([group.whole for group in groups]),
@@ -147,30 +151,33 @@ class Pairs:
         return found
 
     def take_duplicates(self, into: NDArray[np.intp], limits: Limits) -> None:
-        """Where picture and windows show one thing, the windows show it finer, unless their edge cuts it off."""
+        """Where picture and windows show one thing, the windows show it finer, unless their edges cut it off."""
         alive = into == np.arange(len(into))
-        both = self.same & (alive & ~self.whole)[:, None] & (alive & self.whole)[None, :]
-        finer = np.where(both & self.complete[:, None] & (self.iou >= TWICE), self.iou, 0)
+        twice = self.same & (alive & ~self.whole)[:, None] & (alive & self.whole)[None, :]
+        fine = (self.complete & (limits.stitch | ~self.stitched))[:, None]
+        finer = np.where(twice & fine & (self.iou >= limits.twice), self.iou, 0)
         coarse = np.flatnonzero(finer.any(axis=0))
         best = finer.argmax(axis=0)[coarse]
         into[coarse] = best
         np.maximum.at(self.score, best, self.score[coarse])
-        cut = np.where(both & ~self.complete[:, None] & (self.iou >= limits.same), self.iou, 0)
-        pieces = np.flatnonzero(cut.any(axis=1))
-        into[pieces] = cut.argmax(axis=1)[pieces]
+        lesser = np.where(twice & ~fine & (self.iou >= limits.same), self.iou, 0)
+        pieces = np.flatnonzero(lesser.any(axis=1))
+        into[pieces] = lesser.argmax(axis=1)[pieces]
 
     def take_pieces(self, into: NDArray[np.intp], limits: Limits) -> None:
-        """Pieces go to the larger instance of their name that holds most of them; some of other names go away."""
+        """Pieces go to the larger instance of their name that holds most of them; some of those left go away."""
         alive = into == np.arange(len(into))
         both = alive[:, None] & alive[None, :] & self.apart
         holds = both & self.same & (self.area[:, None] < self.area[None, :]) & (self.inside >= INSIDE)
         share = np.where(holds, self.inside, 0)
         pieces = np.flatnonzero(share.any(axis=1))
         into[pieces] = share.argmax(axis=1)[pieces]
-        if limits.drop_pieces:
-            hides = both & ~self.same & self.whole[None, :] & (self.inside >= INSIDE_OTHER)
-            hides &= (self.score[:, None] <= self.score[None, :]) & ~self.complete[:, None]
-            into[(hides.any(axis=1) | self.denied) & (into == np.arange(len(into)))] = -1
+        lost = ~self.complete
+        if limits.stitch:
+            hides = both & ~self.same & self.whole[None, :] & (self.inside >= INSIDE)
+            hides &= self.score[:, None] <= self.score[None, :]
+            lost &= hides.any(axis=1) | self.denied
+        into[lost & (into == np.arange(len(into)))] = -1
 
     def suppress(self, into: NDArray[np.intp], limits: Limits) -> None:
         """From the best to the worst, drop what overlaps a kept one of another view by more than the limits."""

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from langhops_cli.vocabulary.files import Entry, read_vocabulary_file
+from langhops_cli.vocabulary.files import SUFFIXES, Entry, read_vocabulary_file
 from langhops_cli.vocabulary.tree import (
     EVERY_OBJECT,
     MAX_COUNT,
@@ -53,6 +53,8 @@ def parse_vocabulary(texts: str | Sequence[str]) -> Vocabulary:
     seen: set[str] = set()
     for text in [texts] if isinstance(texts, str) else texts:
         if not text.lstrip().startswith("@"):
+            if text.strip().endswith(SUFFIXES) and Path(text.strip()).expanduser().is_file():
+                raise VocabularyError(f"{text.strip()} is a file; a file is given as @{text.strip()}")
             objects += _Parser(Entry(text)).vocabulary(seen)
             continue
         path = Path(text.strip()[1:].strip()).expanduser()

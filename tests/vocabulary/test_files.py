@@ -73,6 +73,15 @@ def test_mistakes_in_a_file_name_the_file(tmp_path, monkeypatch, name, text, pro
     assert str(caught.value).startswith(problem)
 
 
+def test_a_file_without_its_sign_is_no_name(tmp_path):
+    path = tmp_path / "names.yaml"
+    path.write_text("dog:\n  head:\n")
+    with pytest.raises(VocabularyError, match=r"names\.yaml is a file; a file is given as @.*names\.yaml"):
+        parse_vocabulary(str(path))
+    path.unlink()
+    assert parse_vocabulary("names.yaml").object_names == ("names.yaml",)
+
+
 def test_a_missing_file_a_folder_and_no_name_are_told(tmp_path):
     with pytest.raises(VocabularyError, match=r"nowhere\.yaml: there is no such vocabulary file"):
         parse_vocabulary(f"@{tmp_path}/nowhere.yaml")
