@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import replace
 
 from langhops_cli.cli.console import note, print_json, progress
@@ -45,11 +43,9 @@ from langhops_cli.cli.processes import (
     HostfileOption,
     NodesOption,
     Processes,
-    hand_over,
-    once_a_machine,
-    plan_processes,
+    machine_errors,
+    take_part,
 )
-from langhops_cli.errors import ENVIRONMENT, UserError
 
 
 def evaluate(
@@ -130,31 +126,22 @@ def _run_model(wish: Wish, command: str) -> None:
     """Measure a model in this process, with others, or have others do so."""
     from langhops_cli.evaluation.predictions import remove_shares
     from langhops_cli.training.children import reporting
-    from langhops_cli.training.distributed import join_processes, prepare_environment
     from langhops_cli.training.launch import Work
 
-    several = wish.processes.asked is not None or "RANK" in os.environ
-    if several and wish.device == "cpu":
-        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # else the processes would meet on GPUs
+    work = Work(
+        relief="ask for fewer processes with --gpus",
+        again="run the same command again",
+        stopped="stopped before the report was written",
+    )
     with reporting():
-        with once_a_machine():
-            prepare_environment()
-            launch = plan_processes(wish.processes, _arguments(wish))
-        work = Work(
-            relief="ask for fewer processes with --gpus",
-            again="run the same command again",
-            stopped="stopped before the report was written",
-        )
+        measures = False
         try:
-            if hand_over(launch, work):
-                return
+            measures = take_part(wish.processes, _arguments(wish), work, device=wish.device)
         finally:
-            if launch.kind == "children":
+            if not measures and wish.processes.asked is not None:
                 remove_shares(wish.folder)
-        if launch.kind == "joined":
-            os.environ.update(launch.env)
-            join_processes()
-        _measure(wish, command)
+        if measures:
+            _measure(wish, command)
 
 
 def _score_file(wish: Wish, command: str) -> None:
@@ -173,9 +160,10 @@ def _measure(wish: Wish, command: str) -> None:
     from langhops_cli.cli.evaluate_semantic import measure_semantic
     from langhops_cli.cli.evaluate_steps import Task
     from langhops_cli.evaluation.predictions import Ranks
-    from langhops_cli.training.distributed import gather, is_first, rank, world_size
+    from langhops_cli.training.distributed import gather, rank, world_size
 
-    with _told_in_one_line(silent=not is_first()):
+    memory = "ask for fewer processes with --gpus, or measure on a larger machine"
+    with machine_errors(memory=memory, lost="what it said stands above or in its own output"):
         task = Task.of(wish, command, Ranks(rank(), world_size(), lambda: gather(None)))
         (measure_semantic if wish.is_semantic else measure_ap)(task)
 
@@ -208,26 +196,3 @@ def _compare(wish: Wish) -> None:
     else:
         comparison.print(terminal)
     note("written: " + ", ".join(map(str, files)))
-
-
-@contextmanager
-def _told_in_one_line(*, silent: bool) -> Iterator[None]:
-    """Turn errors of the machine, memory that runs out or a rank that is gone, into a line for the user."""
-    from langhops_cli.training.faults import LOST, NO_MEMORY
-
-    try:
-        yield
-    except (RuntimeError, MemoryError) as error:
-        said = str(error)
-        if isinstance(error, MemoryError) or any(text in said for text in NO_MEMORY):
-            raise UserError(
-                "memory ran out: ask for fewer processes with --gpus, or measure on a larger machine", code=ENVIRONMENT
-            ) from error
-        if not any(text in said for text in LOST):
-            raise
-        if silent:
-            raise SystemExit(ENVIRONMENT) from None
-        raise UserError(
-            "another process has ended or does not answer; what it said stands above or in its own output",
-            code=ENVIRONMENT,
-        ) from None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from langhops_cli.cli.predict_options import (
@@ -34,7 +33,7 @@ from langhops_cli.cli.predict_options import (
     WorkersOption,
     check,
 )
-from langhops_cli.cli.processes import GpusOption, Processes, hand_over, once_a_machine, plan_processes
+from langhops_cli.cli.processes import GpusOption, Processes, machine_errors, take_part
 from langhops_cli.errors import ENVIRONMENT
 from langhops_cli.vocabulary import Vocabulary, parse_vocabulary
 
@@ -106,28 +105,16 @@ def predict(
 def _run(wish: Wish, vocabulary: Vocabulary) -> None:
     """Do the work in this process, with others, or have others do it."""
     from langhops_cli.training.children import reporting
-    from langhops_cli.training.distributed import join_processes, prepare_environment
     from langhops_cli.training.launch import Work
 
-    several = wish.processes.asked is not None or "RANK" in os.environ
-    if several and wish.device == "cpu":
-        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # else the processes would meet on GPUs
+    again = "the same command goes on where it was ended"
+    relief = "lower --batch-size, or ask for fewer processes with --gpus"
+    work = Work(relief=relief, again=again, stopped=f"stopped; {again}", code=ENVIRONMENT)
     with reporting():
-        with once_a_machine():
-            prepare_environment()
-            launch = plan_processes(wish.processes, wish.arguments())
-        work = Work(
-            relief="lower --batch-size, or ask for fewer processes with --gpus",
-            again="the same command goes on where it was ended",
-            stopped="stopped; the same command goes on where it was ended",
-            code=ENVIRONMENT,
-        )
-        if hand_over(launch, work):
+        if not take_part(wish.processes, wish.arguments(), work, device=wish.device):
             return
-        if launch.kind == "joined":
-            os.environ.update(launch.env)
-            join_processes()
-        from langhops_cli.cli.predict_steps import predict_all, told_in_one_line
+        from langhops_cli.cli.predict_steps import predict_all
 
-        with told_in_one_line():
+        memory = "lower --batch-size or --tile; what is done stays, the same command goes on"
+        with machine_errors(memory=memory, lost="what it said stands above; the same command goes on"):
             predict_all(wish, vocabulary)

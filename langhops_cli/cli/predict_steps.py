@@ -15,7 +15,7 @@ from langhops_cli.checkpoint.hardware import count_cores
 from langhops_cli.cli.console import note, print_error, progress
 from langhops_cli.cli.predict_options import Format, Level, Wish
 from langhops_cli.cli.predict_show import count, show_json, show_tree, skipped_message, tell_results
-from langhops_cli.errors import DATA, ENVIRONMENT, UserError
+from langhops_cli.errors import DATA, UserError
 from langhops_cli.prediction.job.folder import GALLERY, RESULTS, RunFolder
 from langhops_cli.prediction.job.job import Job, Outcome
 from langhops_cli.prediction.job.outputs import OVERLAYS, PictureFiles, derive, draw_video
@@ -98,30 +98,6 @@ def predict_all(wish: Wish, vocabulary: Vocabulary) -> None:
                 raise UserError(f"none of {count(skipped, 'picture')} could be read; nothing was written", code=DATA)
             _finish(wish, plan, record, files, skipped)
         gather(None)  # nobody ends before the results are there
-
-
-@contextmanager
-def told_in_one_line() -> Iterator[None]:
-    """Turn errors of the machine, memory that runs out or a rank that is gone, into a line for the user."""
-    from langhops_cli.training.faults import LOST, NO_MEMORY
-
-    try:
-        yield
-    except (RuntimeError, MemoryError) as error:
-        said = str(error)
-        if isinstance(error, MemoryError) or any(text in said for text in NO_MEMORY):
-            raise UserError(
-                "memory ran out: lower --batch-size or --tile; what is done stays, the same command goes on",
-                code=ENVIRONMENT,
-            ) from error
-        if not any(text in said for text in LOST):
-            raise
-        if not is_first():
-            raise SystemExit(ENVIRONMENT) from None
-        raise UserError(
-            "another process has ended or does not answer; what it said stands above; the same command goes on",
-            code=ENVIRONMENT,
-        ) from None
 
 
 @contextmanager

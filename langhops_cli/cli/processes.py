@@ -68,6 +68,60 @@ def once_a_machine() -> Iterator[None]:
         raise SystemExit(error.code) from None
 
 
+@contextmanager
+def machine_errors(*, memory: str, lost: str) -> Iterator[None]:
+    """Turn errors of the machine, memory that runs out or a rank that is gone, into a line for the user.
+
+    Args:
+        memory: what to do when memory ran out.
+        lost: what to know when another process has ended; of those that are left the first one says it.
+    """
+    from langhops_cli.training.distributed import is_first
+    from langhops_cli.training.faults import LOST, NO_MEMORY
+
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        said = str(error)
+        if isinstance(error, MemoryError) or any(text in said for text in NO_MEMORY):
+            raise UserError(f"memory ran out: {memory}", code=ENVIRONMENT) from error
+        if not any(text in said for text in LOST):
+            raise
+        if not is_first():
+            raise SystemExit(ENVIRONMENT) from None
+        raise UserError(f"another process has ended or does not answer; {lost}", code=ENVIRONMENT) from None
+
+
+def take_part(processes: Processes, arguments: Sequence[str], work: Work, *, device: str | None) -> bool:
+    """Join the processes of a command, or have others do its work.
+
+    Args:
+        processes: as asked for.
+        arguments: of the command line, without those of `processes`.
+        work: what they do, for messages.
+        device: as asked for, if so; with "cpu" no process sees a GPU.
+
+    Returns:
+        Whether there is work for this process; otherwise others have done it.
+
+    Raises:
+        UserError, Exit: as `plan_processes` and `hand_over`.
+    """
+    from langhops_cli.training.distributed import join_processes, prepare_environment
+
+    if device == "cpu" and (processes.asked is not None or "RANK" in os.environ):
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # else the processes would meet on GPUs
+    with once_a_machine():
+        prepare_environment()
+        launch = plan_processes(processes, arguments)
+    if hand_over(launch, work):
+        return False
+    if launch.kind == "joined":
+        os.environ.update(launch.env)
+        join_processes()
+    return True
+
+
 def plan_processes(processes: Processes, arguments: Sequence[str]) -> Launch:
     """Decide how the processes of a command come to be.
 
