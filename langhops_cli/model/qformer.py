@@ -27,6 +27,12 @@ class QFormer(nn.Module):
         for parameter in self.decoder.parameters():
             if parameter.dim() > 1:
                 nn.init.xavier_uniform_(parameter)  # the layers are copies of one: give each its own start
+        # What a layer adds is less at the start, the more there are (as in GPT-2). At full size six of them make the
+        # parts of one object all but alike: 0.1 % of their variance is left between them where 22 % came in; so 13 %.
+        for item in self.decoder.layers:
+            assert isinstance(item, nn.TransformerDecoderLayer)
+            for last in (item.self_attn.out_proj, item.multihead_attn.out_proj, item.linear2):
+                last.weight.data.mul_((3 * num_layers) ** -0.5)
 
     def forward(self, queries: PartQueries, *, objects: Tensor) -> Tensor:
         """Refine the part queries of a batch.

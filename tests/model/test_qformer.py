@@ -91,3 +91,18 @@ def test_learned_queries_learn_through_the_qformer():
     refine(made, objects=objects).square().sum().backward()
     assert module.queries.weight.grad.abs().sum() > 0
     assert (objects.grad.abs().sum(-1) > 0).all()
+
+
+def test_a_fresh_one_leaves_the_parts_of_an_object_apart():
+    torch.manual_seed(0)
+    refiner = QFormer(query_dim=128, feedforward_dim=512).eval()
+    embeds = 0.5 * torch.randn(1, 15, 128) + torch.randn(1, 1, 128)
+    parents, names = torch.zeros(1, 15, dtype=torch.long), torch.arange(15)[None]
+    refined = refiner(
+        PartQueries(embeds, parents, names, torch.ones_like(names, dtype=torch.bool)), objects=embeds[:, :1]
+    )
+
+    def between(queries):
+        return (queries - queries.mean(1, keepdim=True)).square().sum() / queries.square().sum()
+
+    assert between(refined) > 0.4 * between(embeds)
