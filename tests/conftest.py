@@ -1,5 +1,6 @@
 """What all tests share: a thrifty torch, and the way to the real data."""
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -36,6 +37,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if item.get_closest_marker("slow"):
             item.add_marker(pytest.mark.skip(reason="slow; ask for it with -m slow"))
+
+
+@pytest.fixture(scope="module")
+def started(tmp_path_factory):
+    """A Chromium for the tests of a file, which are skipped where there is none."""
+    from tests.prediction.browser import Browser, find_chromium
+
+    chromium = find_chromium()
+    if chromium is None:
+        pytest.skip("no Chromium on the path or in LANGHOPS_CHROMIUM")
+    with contextlib.closing(Browser(chromium, tmp_path_factory.mktemp("chromium"))) as browser:
+        yield browser
 
 
 @pytest.fixture(scope="session")

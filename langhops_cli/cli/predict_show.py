@@ -14,6 +14,7 @@ from langhops_cli.prediction.job.folder import GALLERY, RESULTS
 from langhops_cli.prediction.job.outputs import OVERLAYS
 from langhops_cli.prediction.job.record import RECORD
 from langhops_cli.prediction.results import Prediction
+from langhops_cli.prediction.wording import count
 
 
 def show_tree(prediction: Prediction) -> None:
@@ -47,10 +48,9 @@ def show_json(pictures: Iterable[tuple[str, Prediction]], overlays: Path | None)
 
 def _as_data(prediction: Prediction, overlay: str | None) -> dict[str, Any]:
     height, width = prediction.size
-    video = {} if prediction.frame is None else {"frame": prediction.frame, "seconds": prediction.seconds}
     return {
         "picture": prediction.picture,
-        **video,
+        **prediction.moment,
         "width": width,
         "height": height,
         "overlay": overlay,
@@ -91,8 +91,3 @@ def tell_results(wish: Wish, *, pictures: int, before: int) -> None:
     drawn = f", drawn in {wish.out / OVERLAYS}" if wish.overlays else ""
     shown = f"; to look at them, open {wish.out / GALLERY}" if wish.gallery else ""
     note(f"{count(pictures, 'picture')}{earlier} in {files}{drawn}{shown}")
-
-
-def count(number: int, noun: str) -> str:
-    """A number with its noun: "1 picture", "2 pictures"."""
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")

@@ -7,14 +7,15 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from langhops_cli.checkpoint.files import file_hash
-from langhops_cli.checkpoint.folder import config_of, read_config
+from langhops_cli.checkpoint.folder import CONFIG, config_of, read_config
 from langhops_cli.checkpoint.hardware import count_cores
 from langhops_cli.cli.console import note, print_error, progress
 from langhops_cli.cli.predict_options import Format, Level, Wish
-from langhops_cli.cli.predict_show import count, show_json, show_tree, skipped_message, tell_results
+from langhops_cli.cli.predict_show import show_json, show_tree, skipped_message, tell_results
 from langhops_cli.errors import DATA, UserError
 from langhops_cli.prediction.job.folder import GALLERY, RESULTS, RunFolder
 from langhops_cli.prediction.job.job import Job, Outcome
@@ -24,7 +25,7 @@ from langhops_cli.prediction.job.sources import Inputs, Source, list_inputs, nam
 from langhops_cli.prediction.predictor import checkpoint_folder
 from langhops_cli.prediction.results import Prediction
 from langhops_cli.prediction.video import Video, av_package
-from langhops_cli.prediction.wording import limits, with_proposed_parts
+from langhops_cli.prediction.wording import count, limits, with_proposed_parts
 from langhops_cli.training.distributed import device, gather, is_first, rank, shared, together, world_size
 from langhops_cli.vocabulary import Vocabulary
 
@@ -116,11 +117,16 @@ def _plan(wish: Wish, vocabulary: Vocabulary, folder: RunFolder, record: Record)
     inputs = _inputs(wish, folder)
     if not wish.overwrite:
         record.collect()
-    settings = _settings(wish)
-    found = _names(wish, vocabulary, settings, folder if record.entries and not wish.overwrite else None)
-    settings["vocabulary"] = found.to_dict()
-    if wish.level is Level.PART and not (found.part_classes and _finds_parts(wish)):
-        why = "this model was trained on objects only" if found.part_classes else "the names give none"
+    checkpoint = checkpoint_folder(wish.checkpoint)  # once, as each time may ask the Hub
+    finds_parts = config_of(checkpoint, read_config(checkpoint)).level == "parts"
+    settings = _settings(wish, checkpoint)
+    if wish.propose and finds_parts:
+        vocabulary = _with_parts(vocabulary, checkpoint)
+    if wish.ask is not None:
+        vocabulary = _answering(wish, vocabulary, settings, folder if record.entries and not wish.overwrite else None)
+    settings["vocabulary"] = vocabulary.to_dict()
+    if wish.level is Level.PART and not (vocabulary.part_classes and finds_parts):
+        why = "this model was trained on objects only" if vocabulary.part_classes else "the names give none"
         raise UserError(f"--level part: no parts can be found, {why}")
     outputs = [*([OVERLAYS] if wish.overlays else []), *wish.picture_formats]
     folder.check(record, settings, outputs, overwrite=wish.overwrite, inputs=inputs.paths)
@@ -128,7 +134,7 @@ def _plan(wish: Wish, vocabulary: Vocabulary, folder: RunFolder, record: Record)
     sources = name_sources(inputs.paths, known=known, out=wish.out)
     if any(source.video for source in sources):
         av_package()  # else each video would be told as one that cannot be read
-    return Plan(found, sources, record.entries, settings)
+    return Plan(vocabulary, sources, record.entries, settings)
 
 
 def _inputs(wish: Wish, folder: RunFolder) -> Inputs:
@@ -143,13 +149,11 @@ def _source_stem(entry: Entry) -> str:
     return entry.stem if entry.frame is None else entry.stem.rpartition("-")[0]
 
 
-def _settings(wish: Wish) -> dict[str, Any]:
+def _settings(wish: Wish, checkpoint: Path) -> dict[str, Any]:
     """Everything that the results depend on, as `run.json` keeps it; the names are added."""
-    folder = checkpoint_folder(wish.checkpoint)
+    files = sorted([checkpoint / CONFIG, *checkpoint.glob("*.safetensors")])
     return {
-        "checkpoint": {
-            path.name: file_hash(path) for path in sorted([folder / "config.json", *folder.glob("*.safetensors")])
-        },
+        "checkpoint": {path.name: file_hash(path) for path in files},
         "ask": None if wish.ask is None else {"question": wish.ask, "language_model": wish.language_model},
         "min_score": wish.min_score,
         "level": str(wish.level),
@@ -161,16 +165,21 @@ def _settings(wish: Wish) -> dict[str, Any]:
     }
 
 
-def _names(wish: Wish, vocabulary: Vocabulary, settings: Mapping[str, Any], earlier: RunFolder | None) -> Vocabulary:
-    """The names to look for: those given, with likely parts, or of these what answers the question."""
-    if wish.propose and _finds_parts(wish):
-        vocabulary, remarks = with_proposed_parts(vocabulary, wish.checkpoint)
-        for remark in remarks[:-1]:
-            note(remark)
-        if remarks:
-            note(remarks[-1] + " (--no-propose: objects alone)" * bool(vocabulary.part_classes))
-    if wish.ask is None:
-        return vocabulary
+def _with_parts(vocabulary: Vocabulary, checkpoint: Path) -> Vocabulary:
+    """The names with likely parts, where they give none at all; it is said which."""
+    completed, remarks = with_proposed_parts(vocabulary, checkpoint)
+    for remark in remarks[:-1]:
+        note(remark)
+    if remarks:
+        note(remarks[-1] + " (--no-propose: objects alone)" * bool(completed.part_classes))
+    return completed
+
+
+def _answering(
+    wish: Wish, vocabulary: Vocabulary, settings: Mapping[str, Any], earlier: RunFolder | None
+) -> Vocabulary:
+    """Of the names those that answer the question; what an earlier run has chosen stays."""
+    assert wish.ask is not None, "there is a question"
     settings["ask"]["vocabulary"] = vocabulary.to_dict()
     if earlier is not None and earlier.settings.get("ask") == settings["ask"]:
         chosen = Vocabulary.from_dict(earlier.settings["vocabulary"])
@@ -182,11 +191,6 @@ def _names(wish: Wish, vocabulary: Vocabulary, settings: Mapping[str, Any], earl
     for remark in answer.remarks:
         note(remark)
     return answer.vocabulary
-
-
-def _finds_parts(wish: Wish) -> bool:
-    folder = checkpoint_folder(wish.checkpoint)
-    return config_of(folder, read_config(folder)).level == "parts"
 
 
 def _finder(wish: Wish, plan: Plan) -> Finder:

@@ -132,9 +132,8 @@ def read_names(text: str) -> Vocabulary:
 
 
 def _files(image: Image.Image, prediction: Prediction, vocabulary: Vocabulary) -> dict[str, bytes]:
-    names = [*vocabulary.object_names, *(part.name for part in vocabulary.part_classes)]
     drawing = io.BytesIO()
-    prediction.draw(image, names=names).save(drawing, format="JPEG", quality=92)
+    prediction.draw(image, names=vocabulary.names).save(drawing, format="JPEG", quality=92)
     with TemporaryDirectory() as folder:
         path = Path(folder) / PAGE
         with GalleryWriter(path, vocabulary) as writer:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from langhops_cli.demo.finder import COCO, DRAWING, PAGE, Finder, Result, Results
 from langhops_cli.errors import ENVIRONMENT, UserError
+from langhops_cli.prediction.wording import count
 from langhops_cli.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -135,7 +136,7 @@ def show_result(result: Result, token: str) -> str:
         f'<a href="{place}/{name}" download="{stem}{Path(name).suffix}">{label}</a>' for name, label in _LINKS
     )
     remarks = "".join(f"<li>{escape(remark)}</li>" for remark in result.remarks)
-    counts = f"{_count(result.objects, 'object')}, {_count(result.parts, 'part')} in {result.seconds:.1f} s"
+    counts = f"{count(result.objects, 'object')}, {count(result.parts, 'part')} in {result.seconds:.1f} s"
     alone = f'<a href="{place}/{PAGE}" target="_blank">Open alone</a>'
     bar = f'<span role="status">{counts}</span><span class="links">{alone} <span>Save:</span> {links}</span>'
     frame = f'<iframe src="{place}/{PAGE}" title="What was found in {escape(result.picture)}"></iframe>'
@@ -163,7 +164,3 @@ def _known_objects(finder: Finder) -> dict[str, str]:
         names = checkpoint_names(EMBEDDED if finder.checkpoint is None else finder.checkpoint)
         return {item.name: str(Vocabulary((item,))) for item in names.objects}
     return {}
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")

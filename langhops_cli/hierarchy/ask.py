@@ -15,11 +15,11 @@ from langhops_cli.errors import UserError
 from langhops_cli.hierarchy.similarity import NameEmbeddings
 from langhops_cli.hierarchy.spelling import bare, spelling_key
 from langhops_cli.vocabulary import ObjectNode, PartNode, Vocabulary
+from langhops_cli.vocabulary.tree import NamePath
 
 if TYPE_CHECKING:
     from langhops_cli.hierarchy.likelihood import PartLikelihood
 
-NamePath = tuple[str, ...]
 MARGIN = 0.03
 """Names whose score is at most this far below the best are chosen as well. A wider margin finds more of what is wanted
 and chooses more that is not: of the names chosen on the questions "choose" of tests/hierarchy/questions.yaml 89 % were
@@ -131,7 +131,7 @@ def ask(
         from langhops_cli.hierarchy.likelihood import PartLikelihood
 
         language_model = PartLikelihood.from_pretrained(language_model)
-    paths = _paths(vocabulary)
+    paths = [*((name,) for name in vocabulary.object_names), *vocabulary.part_paths]
     mentioned = _mentioned(question)
     candidates = [path for path in paths if spelling_key(bare(path[-1])[0]) not in mentioned] or paths
     object_named = any(spelling_key(bare(name)[0]) in mentioned for name in vocabulary.object_names)
@@ -157,15 +157,6 @@ def ask(
         unsure=bool(similar.max() < UNSURE),
         asked=asked,
     )
-
-
-def _paths(vocabulary: Vocabulary) -> list[NamePath]:
-    """Every object, and every part of any level, by the names from its object down."""
-    parts: list[NamePath] = []
-    for part in vocabulary.part_classes:
-        owner = (vocabulary.object_names[part.object],) if part.parent is None else parts[part.parent]
-        parts.append((*owner, part.name))
-    return [*((name,) for name in vocabulary.object_names), *parts]
 
 
 def _mentioned(question: str) -> set[str]:

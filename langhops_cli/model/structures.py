@@ -103,20 +103,18 @@ class VocabularyBatch(Movable):
         parts = [[texts.setdefault(part.text, len(texts)) for part in v.part_classes] for v in vocabularies]
         asked: list[list[list[tuple[int, int]]]] = []  # of every object the (part, slot) pairs
         below: list[list[list[tuple[int, int]]]] = []  # of every part
-        levels = 1
         for vocabulary in vocabularies:
             of_objects: list[list[tuple[int, int]]] = [[] for _ in vocabulary.object_names]
             of_parts: list[list[tuple[int, int]]] = [[] for _ in vocabulary.part_classes]
-            depths: list[int] = []
             for index, part in enumerate(vocabulary.part_classes):
-                depths.append(1 if part.parent is None else depths[part.parent] + 1)
                 pairs = [(index, slot) for slot in range(part.count if part.count > 1 else queries_per_part)]
                 of_objects[part.object].extend(pairs)
                 if part.parent is not None:
                     of_parts[part.parent].extend(pairs)
             asked.append(of_objects)
             below.append(of_parts)
-            levels = max([levels, *depths])
+        # a path begins with the object's name
+        levels = max([1, *(len(path) - 1 for vocabulary in vocabularies for path in vocabulary.part_paths)])
         named, named_parts = _pad(objects), _pad(parts)
         table = cls(tuple(texts), *named, *named_parts, *_pad_rows(asked))
         if levels == 1 or not by_level:

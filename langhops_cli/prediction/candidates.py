@@ -96,20 +96,13 @@ def merge_levels(
         there = there & ((above < 0) | there[above.clamp(min=0)])
     heirs = (stands_for == numbers[:, None]) & (above >= 0) & there[above.clamp(min=0)]
     above = torch.where((above < 0) & heirs.any(1), above[heirs.byte().argmax(1)], above)
-    depth = torch.tensor(_depths(vocabulary), device=iou.device)[found.name]
+    depth = torch.tensor([*map(len, vocabulary.part_paths)], device=iou.device)[found.name]
     order = depth.argsort(stable=True)
     order = order[there[order]]
     position = torch.full_like(numbers, -1)
     position[order] = numbers[: len(order)]
     inside = torch.where(above[order] < 0, -1, position[above[order].clamp(min=0)])
     return found.take(order), inside.tolist()
-
-
-def _depths(vocabulary: Vocabulary) -> list[int]:
-    depths: list[int] = []
-    for part in vocabulary.part_classes:
-        depths.append(0 if part.parent is None else depths[part.parent] + 1)
-    return depths
 
 
 def object_limits(names: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor
 from langhops_cli.model.structures import NO_PART, KeptObjects, Output, PartQueries, Predictions
 from langhops_cli.prediction.candidates import Candidates, merge_levels, object_limits, part_likelihood, part_limits
 from langhops_cli.prediction.masks import crop_to_picture, mask_quality, overlaps, scored_mask, to_original
-from langhops_cli.prediction.results import Detection, Prediction, coco_box, encode, json_rle, part_paths
+from langhops_cli.prediction.results import Detection, Prediction, coco_box, encode, json_rle
 from langhops_cli.vocabulary import Vocabulary
 
 PartScoring = Literal["tied", "open"]
@@ -244,7 +244,7 @@ def _part_detections(
     if candidates is None:
         return []
     parts, above = candidates
-    paths = part_paths(vocabulary)
+    paths = vocabulary.part_paths
     objects = [instance_of_kept[int(kept)] for kept in picture.parent[parts.query]]
     names = [int(name) for name in parts.name]
     found: dict[int, Detection] = {}

@@ -347,6 +347,15 @@ def choose_dtype(wanted: Precision, device: torch.device) -> torch.dtype:
 
 
 def as_picture(image: Picture) -> Image.Image:
+    """Return a picture as RGB, whatever form it comes in.
+
+    Args:
+        image: a path, a PIL picture, or an array (h, w, 3) or (h, w), uint8, RGB or grey.
+
+    Raises:
+        UserError: the file cannot be read.
+        ValueError: an array of another shape or type.
+    """
     if isinstance(image, str | Path):
         return read_picture(image)
     if isinstance(image, Image.Image):

@@ -15,6 +15,7 @@ from pycocotools import mask as coco_mask
 from langhops_cli.data import masks
 from langhops_cli.data.formats.folders import is_text
 from langhops_cli.errors import ENVIRONMENT, UserError
+from langhops_cli.vocabulary.tree import NamePath
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
 Mask = NDArray[np.bool_]
 Box = tuple[float, float, float, float]
-NamePath = tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -192,6 +192,11 @@ class Prediction:
         """Index of the instance that each one belongs to, (N,); -1 for objects."""
         return np.array([-1 if found.parent is None else found.parent for found in self], dtype=np.int64)
 
+    @property
+    def moment(self) -> dict[str, float | None]:
+        """`frame` and `seconds` as entries of a file; nothing for a picture."""
+        return {} if self.frame is None else {"frame": self.frame, "seconds": self.seconds}
+
     def children(self, parent: int | None) -> list[int]:
         """Return the indices of an instance's parts, of the objects for None; best score first."""
         chosen = (index for index, found in enumerate(self) if found.parent == parent)
@@ -216,14 +221,13 @@ class Prediction:
     def to_json(self) -> str:
         """Return the whole prediction as one line of JSON, without a line end; `from_json` gives it back equal."""
         height, width = self.size
-        video = {"frame": self.frame, "seconds": self.seconds} if self.frame is not None else {}
         rows = []
         for found in self:
             row = {"path": found.path, "score": found.score, "box": found.box, "parent": found.parent}
             if found.track is not None:
                 row["track"] = found.track
             rows.append({**row, "segmentation": json_rle(found.rle)})
-        return json_text({"picture": self.picture, "height": height, "width": width, **video, "instances": rows})
+        return json_text({"picture": self.picture, "height": height, "width": width, **self.moment, "instances": rows})
 
     @classmethod
     def from_json(cls, text: str) -> Prediction:
@@ -335,15 +339,6 @@ def json_rle(rle: dict[str, Any]) -> dict[str, Any]:
     return {"size": [int(side) for side in rle["size"]], "counts": text}
 
 
-def part_paths(vocabulary: Vocabulary) -> list[NamePath]:
-    """Return the names from the object down of each of the vocabulary's part classes."""
-    paths: list[NamePath] = []
-    for part in vocabulary.part_classes:
-        above = (vocabulary.object_names[part.object],) if part.parent is None else paths[part.parent]
-        paths.append((*above, part.name))
-    return paths
-
-
 def category_ids(paths: Iterable[NamePath]) -> dict[NamePath, int]:
     """Number the categories from 1 in the order they come, with those above each one before it."""
     numbers: dict[NamePath, int] = {}
@@ -355,7 +350,7 @@ def category_ids(paths: Iterable[NamePath]) -> dict[NamePath, int]:
 
 def vocabulary_ids(vocabulary: Vocabulary) -> dict[NamePath, int]:
     """Number all names of a vocabulary as categories, objects first."""
-    return category_ids([*((name,) for name in vocabulary.object_names), *part_paths(vocabulary)])
+    return category_ids([*((name,) for name in vocabulary.object_names), *vocabulary.part_paths])
 
 
 def coco_box(box: Sequence[float]) -> list[float]:

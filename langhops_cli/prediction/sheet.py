@@ -10,7 +10,7 @@ from PIL import Image
 
 from langhops_cli.data.sample import Sample, SampleInstance
 from langhops_cli.prediction.draw import draw_overlay
-from langhops_cli.prediction.results import Detection, NamePath, Prediction, part_paths
+from langhops_cli.prediction.results import Detection, NamePath, Prediction
 
 CELL = 360
 """Longer side of a picture on a sheet in pixels."""
@@ -64,7 +64,7 @@ def annotated(sample: Sample) -> Prediction:
     A part without a known object stands by itself under its whole name, "dog head".
     """
     names = sample.vocabulary.object_names
-    paths = part_paths(sample.vocabulary)
+    paths = sample.vocabulary.part_paths
     found = [Detection.from_mask((names[item.label],), 1.0, _mask(item, sample)) for item in sample.objects]
     for item in sample.parts:
         parent = item.parent if item.parent >= 0 else None

@@ -57,3 +57,8 @@ def limits(predictor: Predictor, vocabulary: Vocabulary) -> list[str]:
         for name, number in asked.items()
         if number > limit
     ]
+
+
+def count(number: int, noun: str) -> str:
+    """Return a number with its noun: "1 picture", "2 pictures"."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")

@@ -10,6 +10,8 @@ from typing import Any, Self
 
 from langhops_cli.errors import UserError
 
+NamePath = tuple[str, ...]
+"""Names from the object down: ("dog",) for an object, ("dog", "head", "ear") for a part of a part."""
 EVERY_OBJECT = "*"
 """The name that stands for every object of a vocabulary."""
 MAX_COUNT = 64
@@ -115,6 +117,20 @@ class Vocabulary:
         for number, item in enumerate(self.objects):
             add(item.parts, number, item.name, None)
         return tuple(classes)
+
+    @cached_property
+    def part_paths(self) -> tuple[NamePath, ...]:
+        """The names from the object down of each part class, in the order of their class numbers."""
+        paths: list[NamePath] = []
+        for part in self.part_classes:
+            above = (self.object_names[part.object],) if part.parent is None else paths[part.parent]
+            paths.append((*above, part.name))
+        return tuple(paths)
+
+    @property
+    def names(self) -> list[str]:
+        """Own names of the objects, then of the part classes, as they stand; it is this order that gives colours."""
+        return [*self.object_names, *(part.name for part in self.part_classes)]
 
     def to_dict(self) -> dict[str, Any]:
         """Return nested mappings of names, `{"dog": {"head": {"ear": None}, "leg": {"count": 4}}}`.

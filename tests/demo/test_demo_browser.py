@@ -79,16 +79,6 @@ def demo(tmp_path_factory, repository) -> Iterator[Demo]:
         process.stdout.close()
 
 
-@pytest.fixture(scope="module")
-def started(tmp_path_factory) -> Iterator[Browser]:
-    assert CHROMIUM is not None
-    browser = Browser(CHROMIUM, tmp_path_factory.mktemp("chromium"))
-    try:
-        yield browser
-    finally:
-        browser.close()
-
-
 @pytest.fixture
 def browser(started, demo) -> Iterator[Browser]:
     """The page, opened anew; at the end nothing has gone wrong in it and it has asked its own server only."""

@@ -12,7 +12,7 @@ import pytest
 
 from langhops_cli.hierarchy.export import FORMATS, counts
 from langhops_cli.vocabulary import Vocabulary, parse_vocabulary
-from tests.prediction.browser import Browser, find_chromium
+from tests.prediction.browser import find_chromium
 
 TREE = parse_vocabulary("dog:head(ear,eye*2),leg*4,tail; car:wheel; 狗:頭; plain")
 HOSTILE = parse_vocabulary(
@@ -106,55 +106,48 @@ def test_counts_say_how_many_names_there_are():
     assert counts(parse_vocabulary("dog:head,leg; cat:head")) == "2 objects, 3 parts of 2 names"
 
 
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    started = Browser(CHROMIUM, tmp_path_factory.mktemp("chromium"))
-    yield started
-    started.close()
-
-
 SHOWN = "[...document.querySelectorAll('#tree span')].filter(x => x.checkVisibility()).map(x => x.textContent)"
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on the path or in LANGHOPS_CHROMIUM")
-def test_the_page_is_searched_and_folded_in_a_browser(browser, tmp_path):
+def test_the_page_is_searched_and_folded_in_a_browser(started, tmp_path):
     path = tmp_path / "tree.html"
     path.write_text(FORMATS["html"](TREE, "names"), encoding="utf-8")
-    browser.open(path)
+    started.open(path)
     every = [*TREE.object_names[:1], "head", "ear", "eye x 2", "leg x 4", "tail", "car", "wheel", "狗", "頭", "plain"]
-    assert browser.run(SHOWN) == every
+    assert started.run(SHOWN) == every
 
     def search(text):
-        browser.run(f"search.value = {json.dumps(text)}, search.dispatchEvent(new Event('input'))")
-        return browser.run(SHOWN)
+        started.run(f"search.value = {json.dumps(text)}, search.dispatchEvent(new Event('input'))")
+        return started.run(SHOWN)
 
     assert search("EYE") == ["dog", "head", "eye x 2"]
-    assert browser.run("counts.textContent") == '1 of 11 names hold "EYE"'
+    assert started.run("counts.textContent") == '1 of 11 names hold "EYE"'
     assert search("car") == ["car"]  # folded, for nothing in it was looked for
     assert search("zz") == []
     assert search("") == every
-    browser.run("document.getElementById('close').click()")
-    assert browser.run(SHOWN) == ["dog", "car", "狗", "plain"]
+    started.run("document.getElementById('close').click()")
+    assert started.run(SHOWN) == ["dog", "car", "狗", "plain"]
     assert search("頭") == ["狗", "頭"]
     assert search("") == ["dog", "car", "狗", "plain"]  # as it was before the search
-    browser.run("document.getElementById('open').click()")
-    assert browser.run(SHOWN) == every
-    browser.press("/")
-    assert browser.run("document.activeElement.id") == "search"
+    started.run("document.getElementById('open').click()")
+    assert started.run(SHOWN) == every
+    started.press("/")
+    assert started.run("document.activeElement.id") == "search"
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on the path or in LANGHOPS_CHROMIUM")
-def test_the_page_is_dark_where_that_is_wanted_and_runs_no_name(browser, tmp_path):
+def test_the_page_is_dark_where_that_is_wanted_and_runs_no_name(started, tmp_path):
     path = tmp_path / "tree.html"
     path.write_text(FORMATS["html"](HOSTILE, "names"), encoding="utf-8")
     colours = {}
     for scheme in ("light", "dark"):
-        browser.prefer(scheme)
-        browser.open(path)
-        colours[scheme] = browser.run("getComputedStyle(document.body).backgroundColor")
+        started.prefer(scheme)
+        started.open(path)
+        colours[scheme] = started.run("getComputedStyle(document.body).backgroundColor")
     assert colours == {"light": "rgb(255, 255, 255)", "dark": "rgb(22, 24, 27)"}
-    assert browser.run("document.images.length") == 0
-    assert not browser.told("Runtime.exceptionThrown", "Page.javascriptDialogOpening")
-    assert {event["request"]["url"][:5] for event in browser.told("Network.requestWillBeSent")} == {"file:"}
-    browser.resize(320, 600)
-    assert browser.run("document.documentElement.scrollWidth") <= 320
+    assert started.run("document.images.length") == 0
+    assert not started.told("Runtime.exceptionThrown", "Page.javascriptDialogOpening")
+    assert {event["request"]["url"][:5] for event in started.told("Network.requestWillBeSent")} == {"file:"}
+    started.resize(320, 600)
+    assert started.run("document.documentElement.scrollWidth") <= 320

@@ -20,16 +20,6 @@ CHROMIUM = find_chromium()
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on the path or in LANGHOPS_CHROMIUM")
 
 
-@pytest.fixture(scope="module")
-def started(tmp_path_factory) -> Iterator[Browser]:
-    assert CHROMIUM is not None
-    browser = Browser(CHROMIUM, tmp_path_factory.mktemp("chromium"))
-    try:
-        yield browser
-    finally:
-        browser.close()
-
-
 @pytest.fixture
 def browser(started) -> Iterator[Browser]:
     """The browser; at the end the page must have had no error and asked for nothing but itself."""

@@ -13,7 +13,7 @@ from pycocotools.coco import COCO
 
 from langhops_cli.errors import ENVIRONMENT, UserError
 from langhops_cli.prediction.coco import coco_categories
-from langhops_cli.prediction.results import Detection, Prediction, category_ids, part_paths
+from langhops_cli.prediction.results import Detection, Prediction, category_ids
 from langhops_cli.vocabulary import parse_vocabulary
 
 
@@ -173,7 +173,7 @@ def test_coco_opens_in_pycocotools(prediction):
 
 def test_categories_follow_the_vocabulary():
     vocabulary = parse_vocabulary("dog:head(ear),tail; cat:head")
-    paths = part_paths(vocabulary)
+    paths = [*vocabulary.part_paths]
     assert paths == [("dog", "head"), ("dog", "head", "ear"), ("dog", "tail"), ("cat", "head")]
     numbers = category_ids([("dog",), ("cat",), *paths])
     assert [(row["id"], row["name"], row["parent_id"]) for row in coco_categories(numbers)] == [

@@ -27,15 +27,14 @@ class GeoJson(PictureFormat):
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         super().__init__(vocabulary)
-        self._colours = colours_of([*vocabulary.object_names, *(part.name for part in vocabulary.part_classes)])
+        self._colours = colours_of(vocabulary.names)
 
     def write(self, prediction: Prediction, picture: Path | Image.Image, folder: Path, stem: str) -> None:
         """Write `STEM.geojson`; see `PictureFormat`."""
         height, width = prediction.size
         features = [json_text(self._feature(found, index)) for index, found in enumerate(prediction)]
         head = {"type": "FeatureCollection", "picture": prediction.picture, "width": width, "height": height}
-        if prediction.frame is not None:
-            head |= {"frame": prediction.frame, "seconds": prediction.seconds}
+        head |= prediction.moment
         rows = ",\n".join(features)
         write_text(folder / f"{stem}.geojson", f'{json_text(head)[:-1]}, "features": [\n{rows}\n]}}\n')
 

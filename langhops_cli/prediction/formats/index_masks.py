@@ -33,7 +33,7 @@ class IndexMasks(PictureFormat):
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         super().__init__(vocabulary)
-        colours = colours_of([*vocabulary.object_names, *(part.name for part in vocabulary.part_classes)])
+        colours = colours_of(vocabulary.names)
         depth = max(map(len, self.numbers))
         self._levels = [[path for path in self.numbers if len(path) == level] for level in range(1, depth + 1)]
         self._values = {path: value for paths in self._levels for value, path in enumerate(paths, 1)}
@@ -51,8 +51,7 @@ class IndexMasks(PictureFormat):
         rows = [self._row(prediction, index, int(seen[index + 1])) for index in range(len(prediction))]
         height, width = prediction.size
         content: dict[str, Any] = {"picture": prediction.picture, "width": width, "height": height}
-        if prediction.frame is not None:
-            content |= {"frame": prediction.frame, "seconds": prediction.seconds}
+        content |= prediction.moment
         write_text(folder / "instances" / f"{stem}.json", json_text({**content, "instances": rows}) + "\n")
 
     def finish(self, folder: Path) -> None:

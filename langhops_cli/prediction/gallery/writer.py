@@ -117,7 +117,7 @@ def script_json(value: Any) -> str:
 
 
 def _categories(vocabulary: Vocabulary, paths: list[NamePath]) -> list[dict[str, Any]]:
-    colours = colours_of([*vocabulary.object_names, *(part.name for part in vocabulary.part_classes)])
+    colours = colours_of(vocabulary.names)
     return [
         {"path": path, "title": title(path), "colour": colours[path[-1]], "ink": ink_on(colours[path[-1]])}
         for path in paths

@@ -44,7 +44,7 @@ class PictureFiles:
 
     def __init__(self, out: Path, vocabulary: Vocabulary, *, overlays: bool, formats: Sequence[str]) -> None:
         self.out = out
-        self.names = [*vocabulary.object_names, *(part.name for part in vocabulary.part_classes)]
+        self.names = vocabulary.names
         self._overlays = overlays
         self._formats = {name: picture_format(name, vocabulary) for name in formats}
 
