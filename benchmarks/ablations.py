@@ -1,7 +1,8 @@
 """What each idea of the method adds: short trainings of the mini model with one idea taken out, several seeds each.
 
     langhops prepare shapes --kinds car,house,chair,bird --objects 2 --size 128 --train 1500 --val 150 --data-root DATA
-    python benchmarks/ablations.py --data-root DATA --work RUNS --sets shapes [--seeds 3] [--steps 1000] [--jobs 2]
+    python benchmarks/ablations.py --data-root DATA --work RUNS --sets shapes [--seeds 3] [--steps 1000] [--jobs 2] \
+        [KEY=VALUE ...]
 
 Every seed trains stage 1 once, and from it stage 2 in each variant; the one-stage variant trains stage 2 alone for as
 many steps as both together. With `--init` both start from the object half of that checkpoint. Prints mask AP on the val
@@ -48,6 +49,7 @@ class Trainings:
         self.shared += [
             f"data.train=[{', '.join(f'{{name: {name}}}' for name in names)}]",
             f"data.val=[{options.sets}]",
+            *options.settings,
         ]
 
     def figures(self, variant: str, seed: int) -> dict[str, float]:
@@ -97,6 +99,7 @@ class Trainings:
 def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="recipe settings of all the trainings")
     parser.add_argument("--data-root", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True, help="folder of the runs")
     parser.add_argument("--sets", default="shapes", help="prepared sets to train and measure on, with commas between")

@@ -152,6 +152,7 @@ def _part_branch(config: ModelConfig, bases: Bases) -> PartBranch:
         decoder=_query_decoder(decoder, decoder.part_layers),
         detach_object_queries=hierarchy.detach_object_queries,
         start_in_parent=hierarchy.start_in_parent,
+        start_where_seen=hierarchy.start_where_seen,
         denoising=_denoising(decoder.dim, decoder.part_denoising_queries),
     )
 

@@ -57,7 +57,9 @@ class HierarchyConfig:
     """Which part queries are made: `source` "learned" is the ablation without the hierarchy.
 
     `start_in_parent` lets the box of a part start as a share of its object's box instead of the picture, and the
-    repetitions of a part spread over that box. `empty_object_queries` gives an object without parts one query of
+    repetitions of a part spread over that box; `start_where_seen` moves it to where the picture shows the part, a help
+    for small models: to the query's own first mask, and for repetitions (with `decoder.dense_auxiliary`) to the places
+    that look most like the part. `empty_object_queries` gives an object without parts one query of
     zeros, as the release did.
     """
 
@@ -70,6 +72,7 @@ class HierarchyConfig:
     detach_object_queries: bool = False
     empty_object_queries: bool = False
     start_in_parent: bool = False
+    start_where_seen: bool = False
 
 
 @dataclass(frozen=True)
@@ -191,7 +194,7 @@ PRESETS = {
             part_denoising_queries=40,
             dense_auxiliary=True,
         ),
-        hierarchy=HierarchyConfig(num_kept=10, max_queries=128, start_in_parent=True),
+        hierarchy=HierarchyConfig(num_kept=10, max_queries=128, start_in_parent=True, start_where_seen=True),
         refiner=RefinerConfig(base=MINILM, softcap=None, image_size=None),
         preprocessing=PreprocessingConfig(shortest=320, longest=512),
     ),

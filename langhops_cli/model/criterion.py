@@ -290,7 +290,7 @@ class Criterion(nn.Module):
         return _by_output(names, sums)
 
     def _dense(self, dense: Tensor, targets: Sequence[Targets], vocabulary: VocabularyBatch) -> dict[str, Tensor]:
-        """Cross-entropy of the per-pixel logits of each level over its labelled pixels, scalars."""
+        """Cross-entropy of the per-pixel logits of each level, and of zero for nothing, over known pixels, scalars."""
         levels = dense.float().split([vocabulary.objects.shape[1], vocabulary.parts.shape[1]], dim=1)
         losses = {}
         for level, logits, valid in zip(
@@ -300,8 +300,11 @@ class Criterion(nn.Module):
                 losses[level] = logits.sum()
                 continue
             size = logits.shape[-2:]
-            labels = torch.stack([dense_labels(getattr(item, level), size) for item in targets])
-            logits = logits.masked_fill(~valid[:, :, None, None], -1e4)
+            instances = [getattr(item, level) for item in targets]
+            # where every name that is there is labelled, an unlabelled pixel shows nothing: a logit of zero, the last
+            others = [torch.where(item.negatives.all(), logits.shape[1], -1) for item in instances]
+            labels = torch.stack([dense_labels(*pair, size) for pair in zip(instances, others, strict=True)])
+            logits = pad(logits.masked_fill(~valid[:, :, None, None], -1e4), (0, 0, 0, 0, 0, 1))
             entropy = cross_entropy(logits, labels, ignore_index=-1, reduction="sum")
             losses[level] = entropy / (labels >= 0).sum().clamp(min=1)
         return losses
@@ -356,15 +359,16 @@ def mask_distances(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     return entropy, dice
 
 
-def dense_labels(instances: Instances, size: Sequence[int]) -> Tensor:
+def dense_labels(instances: Instances, other: Tensor | int, size: Sequence[int]) -> Tensor:
     """What each cell of the dense map shows, by its middle pixel; a smaller instance covers a larger one.
 
     Args:
         instances: of one picture and level.
+        other: label of the picture's cells that show none of them; unused where it has no masks to tell.
         size: height and width of the map.
 
     Returns:
-        Index of the name, -1 where nothing is labelled, (h, w), int64.
+        Index of the name, -1 where nobody knows or there is no picture, (h, w), int64.
     """
     labels = instances.labels.new_full(tuple(size), -1)
     if instances.masks is None or not len(instances.masks):
@@ -372,6 +376,6 @@ def dense_labels(instances: Instances, size: Sequence[int]) -> Tensor:
     cells = instances.masks[:, STRIDE // 2 :: STRIDE, STRIDE // 2 :: STRIDE].bool()
     area = instances.masks.sum((1, 2)).float()
     smallest, index = torch.where(cells, area[:, None, None], torch.inf).min(0)
-    shown = torch.where(smallest.isfinite(), instances.labels[index], -1)
+    shown = torch.where(smallest.isfinite(), instances.labels[index], other)
     labels[: shown.shape[0], : shown.shape[1]] = shown
     return labels

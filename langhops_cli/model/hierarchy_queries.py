@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from .positions import logit
 from .structures import NO_PART, DecoderOutput, KeptObjects, Names, PartQueries, VocabularyBatch
 
 Norm = Literal["layer", "none"]
@@ -99,22 +98,6 @@ class HierarchyQueries(nn.Module):
         """The first slot is the part itself, so that an only instance is named by language alone."""
         embedded: Tensor = self.slots(slot)
         return embedded * (slot > 0).unsqueeze(-1)
-
-
-def slot_anchors(slots: Tensor) -> Tensor:
-    """Box logits at which the repetitions of a part start, as shares of their object's box, (B, M) to (B, M, 4).
-
-    The first starts in the middle, half as wide and high as the object; the others a quarter, at the points of a
-    sequence of which any first n cover the box evenly. Without places of their own, the many windows of a facade
-    would all be looked for at the same spot.
-
-    Source: the R2 sequence, M. Roberts, "The unreasonable effectiveness of quasirandom sequences" (2018).
-    """
-    golden = 1.32471795724474602596  # root of x^3 = x + 1
-    steps = torch.tensor([1 / golden, 1 / golden**2], device=slots.device)
-    centres = ((0.5 + slots.unsqueeze(-1) * steps) % 1).clamp(0.02, 0.98)
-    sizes = torch.where(slots > 0, 0.25, 0.5).unsqueeze(-1).expand_as(centres)
-    return logit(torch.cat([centres, sizes], dim=-1))
 
 
 def _norm(norm: Norm, dim: int) -> nn.Module:

@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .backbone import Backbone
 from .denoising import DenoisingQueries
-from .hierarchy_queries import HierarchyQueries, keep_objects, slot_anchors
+from .hierarchy_queries import HierarchyQueries, keep_objects
 from .mllm import LanguageRefiner
+from .part_anchors import repeated, seen_anchors, slot_anchors
 from .part_levels import PartLevel, join_levels, keep_parts, parts_of_parts
 from .pixel_decoder import PixelDecoder, Pyramid
 from .qformer import LearnedPartQueries, QFormer
@@ -43,6 +45,9 @@ class PartBranch(nn.Module):
         start_in_parent: the box of a part starts as a share of its object's box; else of the whole picture, as
             published, and the part branch has to learn from the object query where the object is. The repetitions
             of a part start spread over it.
+        start_where_seen: let the picture say more of where in its object a part starts: at the mask that the query
+            itself gives before it has looked closer, or, for the repetitions of a part, at the places that the
+            per-pixel likelihood of its name shows.
         denoising: noised true parts for training; None goes without.
     """
 
@@ -54,6 +59,7 @@ class PartBranch(nn.Module):
         decoder: QueryDecoder,
         detach_object_queries: bool = False,
         start_in_parent: bool = False,
+        start_where_seen: bool = False,
         denoising: DenoisingQueries | None = None,
     ) -> None:
         super().__init__()
@@ -62,6 +68,7 @@ class PartBranch(nn.Module):
         self.decoder = decoder
         self.detach_object_queries = detach_object_queries
         self.start_in_parent = start_in_parent
+        self.start_where_seen = start_where_seen
         self.denoising = denoising
 
     def forward(
@@ -71,12 +78,16 @@ class PartBranch(nn.Module):
         names: Names,
         vocabulary: VocabularyBatch,
         *,
+        likelihood: Tensor | None = None,
         mllm_pixels: Tensor | None = None,
         noised: Denoising | None = None,
         auxiliary: bool = False,
         traces: dict[str, dict[str, Tensor]] | None = None,
     ) -> tuple[PartQueries, DecoderOutput]:
-        """Ask for the parts of the kept objects and decode the answers, query for query."""
+        """Ask for the parts of the kept objects and decode the answers, query for query.
+
+        `likelihood` is that of every part name at every stride-4 pixel, (B, Cp, h, w), for `start_where_seen`.
+        """
         if self.detach_object_queries:
             kept = replace(kept, queries=kept.queries.detach())
         traces = {} if traces is None else traces
@@ -97,10 +108,7 @@ class PartBranch(nn.Module):
             )
         else:
             refined = self.refiner(queries, objects=kept.queries)
-        frames, anchors = None, None
-        if self.start_in_parent:
-            anchors = None if queries.slot is None else slot_anchors(queries.slot)
-            frames = kept.boxes.detach().gather(1, queries.parent.unsqueeze(-1).expand(-1, -1, 4))
+        frames, anchors, from_mask = self._start(queries, kept, likelihood, pyramid.extent)
         parts = self.decoder(
             pyramid,
             names,
@@ -108,11 +116,28 @@ class PartBranch(nn.Module):
             valid=queries.valid,
             anchors=anchors,
             frames=frames,
+            from_mask=from_mask,
             denoising=noised,
             auxiliary=auxiliary,
             trace=traces.get("part"),
         )
         return replace(queries, embeds=refined), parts
+
+    def _start(
+        self, queries: PartQueries, kept: KeptObjects, likelihood: Tensor | None, extent: Tensor
+    ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        """Frames, anchors and which boxes start around masks, for the decoder; None where it does without."""
+        if not self.start_in_parent:
+            return None, None, None
+        frames = kept.boxes.detach().gather(1, queries.parent.unsqueeze(-1).expand(-1, -1, 4))
+        anchors = None if queries.slot is None else slot_anchors(queries.slot)
+        if not self.start_where_seen:
+            return frames, anchors, None
+        many = repeated(queries)
+        if anchors is not None and likelihood is not None:
+            seen, found = seen_anchors(likelihood, queries, frames, extent)
+            anchors = torch.where((many & found).unsqueeze(-1), seen, anchors)
+        return frames, anchors, queries.valid & ~many
 
 
 class LangHOPSModel(nn.Module):
@@ -204,12 +229,14 @@ class LangHOPSModel(nn.Module):
         )
         kept = keep_objects(objects, self.num_kept)
         queries, parts = None, None
+        likelihood = self._part_likelihood(pyramid, parts_named)
         if self.part_branch is not None and not objects_only:
             queries, parts = self.part_branch(
                 pyramid,
                 kept,
                 parts_named,
                 vocabulary,
+                likelihood=likelihood,
                 mllm_pixels=pictures.mllm_pixels,
                 noised=noised_parts,
                 auxiliary=auxiliary,
@@ -225,12 +252,18 @@ class LangHOPSModel(nn.Module):
             intermediates |= {"object.topk_index": kept.index, "object.topk_class": kept.classes}
         if queries is not None and parts is not None and not training:
             queries, parts = self._look_deeper(
-                PartLevel(kept, queries, parts), pyramid, parts_named, pictures, vocabulary
+                PartLevel(kept, queries, parts), pyramid, parts_named, likelihood, pictures, vocabulary
             )
         return Output(objects, kept, queries, parts, noised, noised_parts, dense, intermediates)
 
     def _look_deeper(
-        self, level: PartLevel, pyramid: Pyramid, names: Names, pictures: Pictures, vocabulary: VocabularyBatch
+        self,
+        level: PartLevel,
+        pyramid: Pyramid,
+        names: Names,
+        likelihood: Tensor | None,
+        pictures: Pictures,
+        vocabulary: VocabularyBatch,
     ) -> tuple[PartQueries, DecoderOutput]:
         """Run the part stage again on the parts that have parts, level by level; all levels together."""
         assert self.part_branch is not None
@@ -242,17 +275,34 @@ class LangHOPSModel(nn.Module):
             usable = has_parts & ~parts_of_parts(vocabulary.deeper) if number == 1 else has_parts
             hosts = keep_parts(found[-1], usable, self.num_kept)
             queries, parts = self.part_branch(
-                pyramid, hosts, names, vocabulary.deeper, mllm_pixels=pictures.mllm_pixels
+                pyramid,
+                hosts,
+                names,
+                vocabulary.deeper,
+                likelihood=likelihood,
+                mllm_pixels=pictures.mllm_pixels,
             )
             found.append(PartLevel(hosts, queries, parts))
         return join_levels(found)
 
-    def _name_pixels(self, pyramid: Pyramid, objects: Names, parts: Names) -> Tensor | None:
+    def _name_pixels(self, pyramid: Pyramid, *levels: Names) -> Tensor | None:
         """Logits of every name at every stride-4 pixel: teaches the pixels before the matcher has settled."""
         if self.dense is None:
             return None
-        names = torch.cat([objects.embeddings, parts.embeddings], dim=1)
+        names = torch.cat([level.embeddings for level in levels], dim=1)
         return torch.einsum("bcd,bdhw->bchw", names, self.dense(pyramid.mask_features))
+
+    @torch.no_grad()
+    def _part_likelihood(self, pyramid: Pyramid, parts: Names) -> Tensor | None:
+        """How likely each part name is at every stride-4 pixel, against the others and nothing; none in padding."""
+        if self.part_branch is None or not self.part_branch.start_where_seen:
+            return None
+        logits = self._name_pixels(pyramid, parts)
+        if logits is None:
+            return None
+        logits = logits.float().masked_fill(~parts.valid[:, :, None, None], -torch.inf)
+        likelihood = F.pad(logits, (0, 0, 0, 0, 0, 1)).softmax(1)[:, :-1]
+        return likelihood * pyramid.mask_valid.unsqueeze(1)
 
     def saved_names(self) -> set[str]:
         """State-dict names that a checkpoint holds: all but the frozen bases, which are had by their identity."""

@@ -23,7 +23,7 @@ class Pyramid(Movable):
     Args:
         memory: the levels flattened from the coarsest to the finest, (B, S, d); valid: (B, S).
         shapes: height and width of each level, coarsest first.
-        mask_features: (B, d, H / 4, W / 4).
+        mask_features: (B, d, H / 4, W / 4); mask_valid: pixels of theirs that hold picture, (B, H / 4, W / 4).
         extent: share of the canvas that each picture fills, (B, 2) as (x, y).
     """
 
@@ -31,6 +31,7 @@ class Pyramid(Movable):
     valid: Tensor
     shapes: tuple[tuple[int, int], ...]
     mask_features: Tensor
+    mask_valid: Tensor
     extent: Tensor
 
     def level(self, index: int) -> tuple[Tensor, Tensor]:
@@ -156,6 +157,7 @@ class PixelDecoder(nn.Module):
             valid=torch.cat(valid.split(sizes, dim=1)[::-1], dim=1),
             shapes=tuple(shapes[::-1]),
             mask_features=mask_features,
+            mask_valid=inside,
             extent=pictures.extent.to(memory.dtype),
         )
 

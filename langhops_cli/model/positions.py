@@ -58,3 +58,23 @@ def box_in_frame(boxes: Tensor, frames: Tensor) -> Tensor:
     centre, size = boxes.split(2, dim=-1)
     origin, scale = frames.split(2, dim=-1)
     return torch.cat([origin + (centre - 0.5) * scale, size * scale], dim=-1)
+
+
+def box_around(masks: Tensor, extent: Tensor) -> tuple[Tensor, Tensor]:
+    """The smallest box that holds a mask.
+
+    Args:
+        masks: cells of the canvas that belong to it, (B, N, h, w), bool.
+        extent: share of the canvas that each picture fills, (B, 2) as (x, y).
+
+    Returns:
+        Boxes (x, y, w, h as shares of the picture), (B, N, 4), and whether the mask has any cell, (B, N).
+    """
+    spans = []
+    for axis, shown in enumerate((masks.any(-2), masks.any(-1))):
+        count = shown.shape[-1]
+        first = shown.byte().argmax(-1)
+        last = count - shown.flip(-1).byte().argmax(-1)
+        spans.append(torch.stack([first, last], dim=-1) / (count * extent[:, axis, None, None]))
+    low, high = torch.stack(spans, dim=-2).unbind(-1)  # B, N, 2
+    return torch.cat([(low + high) / 2, high - low], dim=-1), masks.flatten(2).any(-1)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from .deformable_attention import DeformableAttention
 from .denoising import attention_mask
 from .pixel_decoder import Pyramid, cell_centres
-from .positions import box_in_frame, box_positions, logit
+from .positions import box_around, box_in_frame, box_positions, logit
 from .structures import DecoderOutput, Denoising, Names, Predictions
 
 MASKED_LOGIT = -1e4  # what a name or a query that is not there scores; finite, so that 0 x loss stays 0
@@ -111,6 +111,7 @@ class QueryDecoder(nn.Module):
         valid: Tensor | None = None,
         anchors: Tensor | None = None,
         frames: Tensor | None = None,
+        from_mask: Tensor | None = None,
         num_queries: int = 0,
         denoising: Denoising | None = None,
         auxiliary: bool = False,
@@ -126,6 +127,8 @@ class QueryDecoder(nn.Module):
             anchors: box logits from which the queries' own boxes start, (B, M, 4); all zero without them.
             frames: boxes as shares of the picture in which the queries' own boxes start, (B, M, 4): what the content
                 says is then a share of its frame. Without them it is a share of the picture.
+            from_mask: queries whose box starts around the mask that their content alone gives, (B, M), bool; the
+                box that it gives still learns. A query whose mask is empty starts as the others.
             denoising: noised true instances that ride along.
             auxiliary: predict before every layer as well, for training.
             trace: filled with named tensors on the way when given.
@@ -146,6 +149,8 @@ class QueryDecoder(nn.Module):
                 reference = logit(box_in_frame(reference.sigmoid(), frames))
             start = Start(content, reference, valid)
             seeds = replace(start, reference=start.reference.detach())
+            if from_mask is not None:
+                seeds = replace(seeds, reference=self._around_masks(seeds, from_mask, pyramid))
         if trace is not None:
             trace["init_content"], trace["init_ref_logit"] = start.content, start.reference
         if denoising is not None:
@@ -226,6 +231,20 @@ class QueryDecoder(nn.Module):
         reference = self.bbox_embed(content) + anchors.gather(1, chosen.unsqueeze(-1).expand(-1, -1, 4))
         return Start(content, reference, valid.gather(1, chosen))
 
+    @torch.no_grad()
+    def _around_masks(self, start: Start, chosen: Tensor, pyramid: Pyramid) -> Tensor:
+        """Box logits around the first masks of the chosen queries, (B, M, 4).
+
+        Source: Mask DINO, arXiv 2206.02777, mask-enhanced anchor boxes.
+        """
+        masks = (self._masks(self.norm(start.content), pyramid) > 0) & pyramid.mask_valid.unsqueeze(1)
+        boxes, seen = box_around(masks, pyramid.extent)
+        placed = logit(boxes.to(start.reference.dtype).clamp(0.02, 0.98))  # off the ends, from where no layer moves it
+        return torch.where((chosen & seen).unsqueeze(-1), placed, start.reference)
+
+    def _masks(self, states: Tensor, pyramid: Pyramid) -> Tensor:
+        return torch.einsum("bqd,bdhw->bqhw", self.mask_embed(states), pyramid.mask_features)
+
     def _classify(self, states: Tensor, valid: Tensor, names: Names) -> Tensor:
         logits = self.category_embed(states) @ names.embeddings.transpose(1, 2)
         return logits.masked_fill(~(valid.unsqueeze(2) & names.valid.unsqueeze(1)), MASKED_LOGIT)
@@ -237,7 +256,7 @@ class QueryDecoder(nn.Module):
         states = self.norm(states)
         masks = None
         if pyramid is not None:
-            masks = torch.einsum("bqd,bdhw->bqhw", self.mask_embed(states), pyramid.mask_features)
+            masks = self._masks(states, pyramid)
         return Predictions(self._classify(states, valid, names), boxes, masks)
 
     def _attention(self, valid: Tensor, denoising: Denoising | None, dtype: torch.dtype) -> Tensor:

@@ -161,9 +161,8 @@ def test_places_and_weights_are_those_that_the_query_reads():
         y, x = torch.meshgrid((torch.arange(height) + 0.5) / height, (torch.arange(width) + 0.5) / width, indexing="ij")
         cells.append(torch.stack([x, y], -1).flatten(0, 1))
     memory = torch.cat(cells).repeat(1, 8).unsqueeze(0)  # (x, y) in every pair of channels
-    pyramid = Pyramid(
-        memory, torch.ones(1, len(memory[0]), dtype=torch.bool), shapes, torch.zeros(1, 16, 1, 1), torch.ones(1, 2)
-    )
+    valid = torch.ones(1, len(memory[0]), dtype=torch.bool)
+    pyramid = Pyramid(memory, valid, shapes, torch.zeros(1, 16, 1, 1), valid[:, :1, None], torch.ones(1, 2))
     boxes = torch.tensor([[[0.4, 0.5, 0.2, 0.2], [0.6, 0.5, 0.3, 0.2]]])
     queries = torch.randn(1, 2, 16)
     read = []

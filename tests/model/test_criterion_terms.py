@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch.nn.functional import pad
 from torch.testing import assert_close
 
 from langhops_cli.model.criterion import Criterion, dense_labels, focal_loss, mask_distances
@@ -96,21 +97,28 @@ def test_dense_labels_paint_small_over_large():
     masks[0, :4, :4] = 1  # the small one is named 1 and comes first
     masks[1, :8] = 1
     instances = Instances(torch.tensor([1, 0]), torch.zeros(2, 4), masks, yes(2))
-    assert dense_labels(instances, (4, 4)).tolist() == [[1, 0, -1, -1], [0, 0, -1, -1], [-1] * 4, [-1] * 4]
-    assert (dense_labels(replace(instances, masks=None), (4, 4)) == -1).all()
+    assert dense_labels(instances, -1, (4, 4)).tolist() == [[1, 0, -1, -1], [0, 0, -1, -1], [-1] * 4, [-1] * 4]
+    assert dense_labels(instances, 7, (4, 4)).tolist() == [[1, 0, -1, -1], [0, 0, -1, -1], [7, 7, -1, -1], [-1] * 4]
+    assert (dense_labels(replace(instances, masks=None), 7, (4, 4)) == -1).all()
 
 
 def test_dense_loss_by_hand(random):
-    """One labelled cell a level; a padded name takes no part in the softmax."""
+    """One labelled cell a level; a padded name takes no part in the softmax, nothing does with a logit of zero.
+
+    Not all objects are labelled, so only the labelled cell of theirs counts; all parts are, and the others show none.
+    """
     output, vocabulary = some_output(random, 1), some_vocabulary(1)
     vocabulary.object_valid[:, 2] = False
     masks = torch.zeros(1, SIDE, SIDE, dtype=torch.uint8)
     masks[:, 4:8, 8:12] = 1  # row 1, column 2
     instance = Instances(torch.tensor([1]), torch.full((1, 4), 0.5), masks, yes(PARTS), torch.tensor([0]))
-    losses = score(output, [Targets(replace(instance, negatives=yes(2)), instance)], vocabulary=vocabulary)
-    cell = output.dense.detach()[0, :, 1, 2]
-    assert_close(losses["dense/objects"], -cell[:2].log_softmax(0)[1])
-    assert_close(losses["dense/parts"], -cell[OBJECTS:].log_softmax(0)[1])
+    objects = replace(instance, negatives=torch.tensor([True, False]))
+    losses = score(output, [Targets(objects, instance)], vocabulary=vocabulary)
+    logits = pad(output.dense.detach()[0], (0, 0, 0, 0, 0, 1))
+    assert_close(losses["dense/objects"], -logits[[0, 1, -1], 1, 2].log_softmax(0)[1])
+    surprise = -logits[OBJECTS:].log_softmax(0)
+    surprise[-1, 1, 2] = surprise[1, 1, 2]
+    assert_close(losses["dense/parts"], surprise[-1].mean())
 
 
 def test_focal_loss_in_closed_form():

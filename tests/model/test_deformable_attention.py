@@ -97,7 +97,7 @@ def test_decoder_layer_equals_deformable_detr():
     queries, position = torch.randn(2, 7, 32), torch.randn(2, 7, 32)
     memory, reference = torch.randn(2, CELLS, 32), torch.rand(2, 7, 4)
     valid = torch.ones(2, CELLS, dtype=torch.bool)
-    pyramid = Pyramid(memory, valid, SHAPES, torch.zeros(2, 32, 16, 24), torch.ones(2, 2))
+    pyramid = Pyramid(memory, valid, SHAPES, torch.zeros(2, 32, 16, 24), torch.ones(2, 16, 24).bool(), torch.ones(2, 2))
     expected = oracle(
         queries,
         object_queries_position_embeddings=position,

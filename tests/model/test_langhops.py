@@ -9,7 +9,6 @@ from torch.testing import assert_close
 from langhops_cli.checkpoint.build import build_model
 from langhops_cli.model.configuration import ModelConfig
 from langhops_cli.model.criterion import Criterion
-from langhops_cli.model.hierarchy_queries import slot_anchors
 from langhops_cli.model.query_decoder import MASKED_LOGIT
 from langhops_cli.model.structures import Instances, Pictures, Targets, VocabularyBatch
 from langhops_cli.vocabulary import parse_vocabulary
@@ -206,7 +205,8 @@ def test_part_losses_teach_objects_unless_detached(detach):
 
 @torch.no_grad()
 def test_a_fresh_part_is_looked_for_in_the_middle_of_its_object():
-    model = build_model(CONFIG).eval()
+    hierarchy = replace(CONFIG.hierarchy, start_where_seen=False)
+    model = build_model(replace(CONFIG, hierarchy=hierarchy)).eval()
     output = model(canvas([LARGE], 256, 320), VocabularyBatch.of([DOGS]), return_intermediates=True)
     valid = output.part_queries.valid[0]
     objects = output.kept.boxes[0][output.part_queries.parent[0][valid]]
@@ -216,16 +216,27 @@ def test_a_fresh_part_is_looked_for_in_the_middle_of_its_object():
     assert_close(start[first, 2:], objects[first, 2:] / 2, atol=1e-4, rtol=0)
 
 
-def test_the_repetitions_of_a_part_start_spread_over_their_object():
-    """Of 36 windows each quarter of the width and of the height is given its share, and no two start together."""
-    logits = slot_anchors(torch.arange(36)[None])[0]
-    centres, sizes = logits.sigmoid().split(2, dim=-1)
-    for axis in centres.unbind(-1):
-        assert (torch.histc(axis, bins=4, min=0, max=1) - 9).abs().max() <= 1
-    apart = torch.cdist(centres, centres) + torch.eye(36)
-    assert apart.min() > 0.1  # a grid of 6 x 6 would give 0.17
-    assert_close(sizes[1:], torch.full((35, 2), 0.25))
-    assert_close(logits[0], torch.zeros(4))
+@torch.no_grad()
+def test_a_part_is_looked_for_where_its_first_mask_is(mini):
+    """The box around the mask that the content alone gives; a part asked for more than once starts elsewhere."""
+    pictures = canvas([LARGE], 256, 320)
+    output = mini(pictures, VocabularyBatch.of([DOGS]), return_intermediates=True)
+    queries, decoder = output.part_queries, mini.part_branch.decoder
+    content, start = output.intermediates["part.init_content"][0], output.intermediates["part.ref0"][0]
+    pixels = output.intermediates["pixel.mask_features"][0]
+    masks = torch.einsum("qd,dhw->qhw", decoder.mask_embed(decoder.norm(content)), pixels) > 0
+    compared = 0
+    for query in torch.nonzero(queries.valid[0]).flatten().tolist():
+        once = DOGS.part_classes[queries.name[0, query]].name in ("head", "tail")
+        rows, columns = torch.nonzero(masks[query], as_tuple=True)
+        if not once or not len(rows):
+            continue
+        low = torch.stack([columns.min() / 80, rows.min() / 64])
+        high = torch.stack([(columns.max() + 1) / 80, (rows.max() + 1) / 64])
+        expected = torch.cat([(low + high) / 2, high - low]).clamp(0.02, 0.98)
+        assert_close(start[query], expected, atol=1e-5, rtol=0)
+        compared += 1
+    assert compared >= 5
 
 
 def test_stage_one_has_no_part_branch():

@@ -341,6 +341,7 @@ def pyramid_of(golden):
         torch.ones(memory.shape[:2], dtype=torch.bool),
         tuple(tuple(level.shape[-2:]) for level in levels),
         golden["pixel.mask_features"],
+        torch.ones_like(golden["pixel.mask_features"][:, 0], dtype=torch.bool),
         torch.ones(len(memory), 2),
     )
 
