@@ -118,6 +118,8 @@ def _query_decoder(decoder: DecoderConfig, layers: int) -> QueryDecoder:
 
 def _part_branch(config: ModelConfig, bases: Bases) -> PartBranch:
     decoder, hierarchy = config.decoder, config.hierarchy
+    if hierarchy.start_where_seen and not hierarchy.start_in_parent:
+        raise UserError("model.hierarchy.start_where_seen needs model.hierarchy.start_in_parent: set that as well")
     refiner: LanguageRefiner | QFormer
     if config.refiner.kind == "mllm":
         refiner = language = _language_refiner(config.refiner, decoder.dim, bases)

@@ -144,9 +144,7 @@ class NameConfusion:
     def __init__(self, categories: Sequence[Entry], *, min_score: float = MIN_SCORE) -> None:
         self._names = {entry["id"]: str(entry["name"]) for entry in categories}
         self._number = {category: number for number, category in enumerate(self._names)}
-        self._level: dict[Any, Level] = {
-            entry["id"]: "object" if entry.get("parent_id") is None else "part" for entry in categories
-        }
+        self._level = levels_of(categories)
         self._min_score = min_score
         self._found: dict[Level, LevelConfusion] = {"object": LevelConfusion(), "part": LevelConfusion()}
 
@@ -189,6 +187,11 @@ class NameConfusion:
                 found.set_aside += 1
             else:
                 found.nothing_there[name] += 1
+
+
+def levels_of(categories: Sequence[Entry]) -> dict[Any, Level]:
+    """The level of each category by its id."""
+    return {entry["id"]: "object" if entry.get("parent_id") is None else "part" for entry in categories}
 
 
 def overlaps(results: Sequence[Entry], truth: Sequence[Entry]) -> Array:

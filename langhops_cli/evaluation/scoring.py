@@ -13,7 +13,17 @@ from langhops_cli.evaluation.instances.instance_ap import MAX_DETECTIONS, score_
 from langhops_cli.evaluation.instances.matching import Backend
 from langhops_cli.evaluation.instances.stream import PictureCounter, scored_pictures
 from langhops_cli.evaluation.pictures import PictureQuality
-from langhops_cli.evaluation.report import CONFUSION, CONSISTENCY, INSTANCE_AP, PICTURES, DatasetCard, Report, Section
+from langhops_cli.evaluation.prompted import PromptedIoU
+from langhops_cli.evaluation.report import (
+    CONFUSION,
+    CONSISTENCY,
+    INSTANCE_AP,
+    PICTURES,
+    PROMPTED,
+    DatasetCard,
+    Report,
+    Section,
+)
 
 
 class _Counter(PictureCounter, Protocol):
@@ -47,7 +57,8 @@ def score_results(
             of the annotated names it was not asked for.
 
     Returns:
-        The report: instance AP, how well results hang together, which names are taken for which, and each picture.
+        The report: instance AP, how well results hang together, which names are taken for which, and each picture; of
+        a truth that is not exhaustive also how well names are segmented where they are annotated.
 
     Raises:
         UserError: the results or an entry of them cannot be scored; the first wrong ones are named.
@@ -60,6 +71,8 @@ def score_results(
         CONFUSION: NameConfusion(stream.categories),
         PICTURES: PictureQuality(),
     }
+    if not stream.exhaustive:  # where all is annotated, AP says more
+        counters = {PROMPTED: PromptedIoU(stream.categories), **counters}
     figures = score_pictures(stream, max_detections=max_detections, backend=backend, counters=[*counters.values()])
     known = {("object", name) for name in dataset.vocabulary.object_names}
     known |= {("part", part.text) for part in dataset.vocabulary.part_classes}

@@ -228,9 +228,9 @@ class LangHOPSModel(nn.Module):
             trace=traces.get("object"),
         )
         kept = keep_objects(objects, self.num_kept)
-        queries, parts = None, None
-        likelihood = self._part_likelihood(pyramid, parts_named)
+        queries, parts, likelihood = None, None, None
         if self.part_branch is not None and not objects_only:
+            likelihood = self._part_likelihood(pyramid, parts_named)
             queries, parts = self.part_branch(
                 pyramid,
                 kept,
@@ -295,7 +295,8 @@ class LangHOPSModel(nn.Module):
     @torch.no_grad()
     def _part_likelihood(self, pyramid: Pyramid, parts: Names) -> Tensor | None:
         """How likely each part name is at every stride-4 pixel, against the others and nothing; none in padding."""
-        if self.part_branch is None or not self.part_branch.start_where_seen:
+        assert self.part_branch is not None
+        if not self.part_branch.start_where_seen:
             return None
         logits = self._name_pixels(pyramid, parts)
         if logits is None:

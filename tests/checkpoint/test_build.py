@@ -125,6 +125,7 @@ def test_a_text_only_causal_model_reads_the_pixel_decoder(bases):
         (lambda c: replace(c, refiner=replace(c.refiner, image_size=448)), "reads 28 pixels"),
         (lambda c: replace(c, refiner=replace(c.refiner, prompt="{parts}")), "has no {image}"),
         (lambda c: replace(c, refiner=replace(c.refiner, base=MINILM)), r"model\.refiner\.softcap does not fit"),
+        (lambda c: replace(c, hierarchy=replace(c.hierarchy, start_where_seen=True)), "needs .*start_in_parent"),
     ],
 )
 def test_a_configuration_that_cannot_be_built_says_which_key(bases, change, message):
