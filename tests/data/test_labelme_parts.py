@@ -105,6 +105,25 @@ def test_parts_belong_to_the_object_of_their_group(write: Write) -> None:
     ]  # fmt: skip
 
 
+def test_a_part_belongs_to_the_object_that_predict_wrote_it_is_of(write: Write) -> None:
+    """Against its place and its group; through the part that it is a part of; one that is not there is no answer."""
+    shapes = [
+        shape("car", square(0, 0, 30), group_id=7, instance=1),
+        shape("car", square(40, 0, 30), group_id=8, instance=2),
+        shape("car wheel", square(2, 2), group_id=7, instance=3, parent=2),
+        shape("car spoke", square(4, 4, 5), instance=4, parent=3),
+        shape("car wheel", square(3, 3), group_id=8, instance=5, parent=99),
+        shape("car wheel", square(6, 6), instance=6, parent="2"),
+        shape("bus", square(0, 40), group_id=9, instance=7),
+        shape("car wheel", square(1, 9), instance=8, parent=7),
+        shape("car spoke", square(5, 9), instance=9, parent=10),
+        shape("car spoke", square(9, 9), instance=10, parent=9),
+    ]
+    tree = parse_vocabulary("car:wheel,spoke; bus")
+    found = read_all(read_labelme_parts(write("a.json", shapes), tree=tree)).instances
+    assert [item.parent for item in found if item.part is not None] == [2, 2, 2, None, None, None, None]
+
+
 def test_a_part_of_several_objects_is_that_of_its_group(write: Write) -> None:
     shapes = [shape("wheel", group_id=1), shape("bus", group_id=1), shape("wheel", square(9, 9))]
     source = read_labelme_parts(write("a.json", shapes), tree=parse_vocabulary("car:wheel; bus:wheel"))

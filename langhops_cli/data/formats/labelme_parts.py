@@ -45,7 +45,8 @@ def read_labelme_parts(
 ) -> Source:
     """Read a folder of LabelMe files with objects and parts.
 
-    Shapes of one label and one group are one instance, and an object and parts of one group belong together. A file
+    Shapes of one label and one group are one instance, and an object and parts of one group belong together; where
+    `langhops predict` wrote which instance a part is of (entries `instance` and `parent`), that holds. A file
     in a folder called train, val or test is of that split. Where none is called val, a share of the others is, chosen
     by a hash of the picture's path, so that it stays the same when pictures are added.
 
@@ -233,11 +234,13 @@ def _rank(path: str) -> float:
 
 @dataclass
 class _Instance:
-    """The shapes of an instance, as far as they were read."""
+    """The shapes of an instance, as far as they were read; `own` and `above` are the entries instance and parent."""
 
     number: int
     label: str
     group: int | str | None
+    own: Any = None
+    above: Any = None
     runs: list[Rle] = field(default_factory=list)
     boxes: list[Box] = field(default_factory=list)
 
@@ -280,7 +283,9 @@ def read_shapes(
             group = shape.get("group_id")
             group = group if isinstance(group, int | str) else None
             key = number if group is None else (label, group)
-            instance = instances.setdefault(key, _Instance(number, label, group))
+            instance = instances.setdefault(
+                key, _Instance(number, label, group, shape.get("instance"), shape.get("parent"))
+            )
             instance.runs += [] if rle is None else [rle]
             instance.boxes += [] if box is None else [box]
     for instance in instances.values():
@@ -292,19 +297,38 @@ def read_shapes(
 
 
 def _with_parents(instances: list[_Instance], roles: Mapping[str, Sequence[Role]]) -> list[InstanceRecord]:
-    """The instances, each part with the object of its group."""
-    read = [(instance.group, instance.record(roles[instance.label])) for instance in instances]
+    """The instances, each part with the object that it is said to be of, else with that of its group."""
+    read = [(instance, instance.record(roles[instance.label])) for instance in instances]
+    said: dict[int, tuple[_Instance, InstanceRecord]] = {}
     objects: dict[tuple[object, str], int] = {}
-    for group, item in read:
-        if group is not None and item.part is None:
-            objects.setdefault((group, item.object), item.id)
+    for instance, item in read:
+        if isinstance(instance.own, int):
+            said.setdefault(instance.own, (instance, item))
+        if instance.group is not None and item.part is None:
+            objects.setdefault((instance.group, item.object), item.id)
     found = []
-    for group, item in read:
+    for instance, item in read:
         if item.part is not None:
-            above = [objects[group, name] for name in (item.object, *item.others) if (group, name) in objects]
-            item = replace(item, parent=above[0] if above else None)
+            owners = (item.object, *item.others)
+            root = _root(instance, said)
+            if root is not None and root.object in owners:
+                item = replace(item, parent=root.id)
+            else:
+                above = [objects[instance.group, name] for name in owners if (instance.group, name) in objects]
+                item = replace(item, parent=above[0] if above else None)
         found.append(item)
     return found
+
+
+def _root(instance: _Instance, said: Mapping[int, tuple[_Instance, InstanceRecord]]) -> InstanceRecord | None:
+    """The object that an instance is said to be of, through the parts between them; None where the way ends before."""
+    passed = set()
+    while isinstance(instance.above, int) and instance.above in said and instance.above not in passed:
+        passed.add(instance.above)
+        instance, item = said[instance.above]
+        if item.part is None:
+            return item
+    return None
 
 
 def _shapes(path: Path) -> Iterator[Any]:

@@ -30,8 +30,8 @@ class LabelMe(PictureFormat):
 
     Each instance is a shape of the type `mask`, which holds its pixels exactly. An object and its parts have one
     `group_id`. LabelMe takes shapes of one label and one group for one thing, so from the second part of a name on a
-    part has no group: readers find its object by its place. Exact parents, scores and tracks stand in further entries
-    of a shape, which LabelMe keeps when it saves the file.
+    part has no group: other readers find its object by its place. Exact parents, which `labelme-parts` reads, scores
+    and tracks stand in further entries of a shape, which LabelMe keeps when it saves the file.
     """
 
     def __init__(self, vocabulary: Vocabulary) -> None:
