@@ -106,13 +106,14 @@ def _text_model(base: BaseModelConfig, bases: Bases) -> tuple[Any, Any]:
     raise UserError(f"model.text.base.kind is {base.kind}; known are clip and minilm")
 
 
-def _query_decoder(decoder: DecoderConfig, layers: int) -> QueryDecoder:
+def _query_decoder(decoder: DecoderConfig, layers: int, *, masks_in_boxes: bool = False) -> QueryDecoder:
     return QueryDecoder(
         dim=decoder.dim,
         layers=layers,
         feedforward=decoder.feedforward,
         heads=decoder.heads,
         points=decoder.points,
+        masks_in_boxes=masks_in_boxes,
     )
 
 
@@ -151,7 +152,7 @@ def _part_branch(config: ModelConfig, bases: Bases) -> PartBranch:
     return PartBranch(
         queries=queries,
         refiner=refiner,
-        decoder=_query_decoder(decoder, decoder.part_layers),
+        decoder=_query_decoder(decoder, decoder.part_layers, masks_in_boxes=decoder.part_masks_in_boxes),
         detach_object_queries=hierarchy.detach_object_queries,
         start_in_parent=hierarchy.start_in_parent,
         start_where_seen=hierarchy.start_where_seen,

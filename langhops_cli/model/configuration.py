@@ -37,7 +37,10 @@ class TextConfig:
 
 @dataclass(frozen=True)
 class DecoderConfig:
-    """Pixel decoder and the two query decoders; 0 denoising queries go without."""
+    """Pixel decoder and the two query decoders; 0 denoising queries go without.
+
+    `part_masks_in_boxes` lets the mask of a part end a little outside its box, a help for small models.
+    """
 
     dim: int = 256
     feedforward: int = 2048
@@ -50,6 +53,7 @@ class DecoderConfig:
     denoising_queries: int = 100
     part_denoising_queries: int = 0
     dense_auxiliary: bool = False
+    part_masks_in_boxes: bool = False
 
 
 @dataclass(frozen=True)
@@ -193,6 +197,7 @@ PRESETS = {
             denoising_queries=40,
             part_denoising_queries=40,
             dense_auxiliary=True,
+            part_masks_in_boxes=True,
         ),
         hierarchy=HierarchyConfig(num_kept=10, max_queries=128, start_in_parent=True, start_where_seen=True),
         refiner=RefinerConfig(base=MINILM, softcap=None, image_size=None),

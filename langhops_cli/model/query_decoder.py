@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -15,6 +16,8 @@ from .pixel_decoder import Pyramid, cell_centres
 from .positions import box_around, box_in_frame, box_positions, logit
 from .structures import DecoderOutput, Denoising, Names, Predictions
 
+MARGIN, SLOPE, OUTSIDE = 1.2, 10.0, 8.0
+"""Of masks in boxes: half sizes up to which nothing is taken off, logits taken off for each beyond, the most."""
 MASKED_LOGIT = -1e4  # what a name or a query that is not there scores; finite, so that 0 x loss stays 0
 
 
@@ -77,13 +80,23 @@ class QueryDecoder(nn.Module):
     Args:
         dim: width of queries, memory, mask features and name embeddings, d.
         layers, feedforward, heads, levels, points: of the decoder.
+        masks_in_boxes: let a mask end a little outside its query's box once that was refined. A small model's mask
+            features hardly tell the windows of a facade apart; its boxes do.
     """
 
     def __init__(
-        self, *, dim: int, layers: int, feedforward: int, heads: int = 8, levels: int = 4, points: int = 4
+        self,
+        *,
+        dim: int,
+        layers: int,
+        feedforward: int,
+        heads: int = 8,
+        levels: int = 4,
+        points: int = 4,
+        masks_in_boxes: bool = False,
     ) -> None:
         super().__init__()
-        self.dim, self.heads = dim, heads
+        self.dim, self.heads, self.masks_in_boxes = dim, heads, masks_in_boxes
         self.enc_output = nn.Linear(dim, dim)
         self.enc_output_norm = nn.LayerNorm(dim)
         self.layers = nn.ModuleList(
@@ -195,14 +208,18 @@ class QueryDecoder(nn.Module):
         predictions: list[Predictions] = []
         answers: list[Predictions] = []
 
-        def predict(states: Tensor, boxes: Tensor) -> None:
+        def predict(states: Tensor, boxes: Tensor, *, refined: bool) -> None:
             ours, theirs = slice(noised, None), slice(None, noised)
-            predictions.append(self._predict(states[:, ours], boxes[:, ours], start.valid[:, ours], names, pyramid))
+            found = self._predict(states[:, ours], boxes[:, ours], start.valid[:, ours], names, pyramid)
+            if refined and self.masks_in_boxes and found.masks is not None:
+                outside = outside_boxes(found.boxes.detach(), pyramid.extent, found.masks.shape[-2:])
+                found = replace(found, masks=found.masks - outside)
+            predictions.append(found)
             if noised:  # they are scored on names and boxes alone
                 answers.append(self._predict(states[:, theirs], boxes[:, theirs], start.valid[:, theirs], names))
 
         if auxiliary:
-            predict(queries, reference)
+            predict(queries, reference, refined=False)
         for number, layer in enumerate(self.layers):
             if trace is not None:
                 trace[f"ref{number}"] = reference
@@ -212,7 +229,7 @@ class QueryDecoder(nn.Module):
             if trace is not None:
                 trace[f"layer{number}.state"] = states
             if auxiliary or number + 1 == len(self.layers):
-                predict(states, (self.bbox_embed(states) + logit(attached)).sigmoid())
+                predict(states, (self.bbox_embed(states) + logit(attached)).sigmoid(), refined=True)
             attached = (self.bbox_embed(queries) + logit(reference)).sigmoid()
             reference = attached.detach()
         if trace is not None:
@@ -269,6 +286,28 @@ class QueryDecoder(nn.Module):
         hidden = hidden & ~torch.eye(count, dtype=torch.bool, device=valid.device)
         bias = torch.zeros(hidden.shape, dtype=dtype, device=valid.device).masked_fill(hidden, float("-inf"))
         return bias.repeat_interleave(self.heads, dim=0)
+
+
+def outside_boxes(boxes: Tensor, extent: Tensor, shape: Sequence[int]) -> Tensor:
+    """How much is taken off mask logits outside of boxes: nothing up to a margin, from there more and more, to a limit.
+
+    Args:
+        boxes: as shares of the picture, (B, Q, 4).
+        extent: share of the canvas that each picture fills, (B, 2) as (x, y).
+        shape: height and width of the masks.
+
+    Returns:
+        (B, Q, h, w), 0..`OUTSIDE`.
+
+    Source: YOLACT, arXiv 1904.02689, which cuts masks at their boxes.
+    """
+    centre, size = (boxes * extent.repeat(1, 2).unsqueeze(1)).split(2, dim=-1)
+    half = (size / 2 * MARGIN).clamp(min=1e-3)
+    x, y = ((torch.arange(side, device=boxes.device, dtype=boxes.dtype) + 0.5) / side for side in (shape[1], shape[0]))
+    across = (x - centre[..., :1]).abs() / half[..., :1]
+    down = (y - centre[..., 1:]).abs() / half[..., 1:]
+    beyond = torch.maximum(down.unsqueeze(-1), across.unsqueeze(-2)) - 1
+    return (SLOPE * beyond).clamp(0, OUTSIDE)
 
 
 def propose(pyramid: Pyramid) -> tuple[Tensor, Tensor, Tensor]:
