@@ -31,7 +31,8 @@ def test_its_card_names_every_set_with_its_terms_and_figures():
     card = (folder / "README.md").read_text()
     for name, item in json.loads((folder / "config.json").read_text())["data"].items():
         assert f"data: {name}, {item['pictures']} pictures, {item['license']}" in card
-        assert f"| {name}, val |" in card
+        if item["split"] != "val":  # of COCO it learned from the val pictures themselves
+            assert f"| {name}, val |" in card
 
 
 def test_a_face_and_its_parts_are_where_they_are(portrait):
