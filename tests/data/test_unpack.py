@@ -244,6 +244,17 @@ def test_a_damaged_archive_is_said_to_be_one(tmp_path: Path, name: str) -> None:
         assert "fetch it again" in refusal(tmp_path / name, tmp_path / "out")
 
 
+def test_the_checksum_behind_the_end_mark_is_compared(tmp_path: Path) -> None:
+    """Content that cannot be compressed is stored as it is: only the checksum tells that a byte of it is another."""
+    archive = pack(tmp_path / "a.tar.gz", {f"{number}": os.urandom(60_000) for number in range(20)})
+    content = bytearray(archive.read_bytes())
+    for place in range(5_000, len(content) - 5_000, 100_000):
+        content[place] ^= 1
+        archive.write_bytes(content)
+        assert "fetch it again" in refusal(archive, tmp_path / "out")
+        content[place] ^= 1
+
+
 def test_a_tar_description_of_gigabytes_takes_no_memory(tmp_path: Path) -> None:
     header = tarfile.TarInfo("././@LongLink")
     header.type, header.size = tarfile.GNUTYPE_LONGNAME, 8 << 30

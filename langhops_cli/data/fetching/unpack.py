@@ -298,6 +298,8 @@ def _unpack_tar(job: _Job) -> None:
                 measured.left = HEADER
             if measured.last != bytes(tarfile.BLOCKSIZE):
                 raise tarfile.ReadError("it ends before its end mark")
+        while zipped and stream.read(CHUNK):  # the checksum is compared at the very end
+            pass
 
 
 def _content(packed: tarfile.TarFile, entry: tarfile.TarInfo) -> IO[bytes]:
