@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import socket
@@ -56,8 +57,26 @@ def join_processes(*, hang_minutes: float = 30.0) -> None:
     if not deepspeed.comm.is_initialized():
         backend = "nccl" if torch.cuda.is_available() else "gloo"
         deepspeed.init_distributed(backend, verbose=False, timeout=timedelta(minutes=hang_minutes) + MARGIN)
+        atexit.register(_leave)
     if world_size() > 1 and not _control:
         _control.append(torch.distributed.new_group(backend="gloo", timeout=PATIENCE))
+
+
+def _leave() -> None:
+    """Leave the groups on the CPU while the interpreter is whole.
+
+    Their threads still hold tensors, and now and then the end of Python turns that into an abort. A group of NCCL
+    stays, as the ranks would have to leave it together and one that failed is alone.
+    """
+    import torch
+
+    if not torch.distributed.is_initialized():
+        return
+    if torch.distributed.get_backend() == "gloo":
+        torch.distributed.destroy_process_group()
+    elif _control:
+        torch.distributed.destroy_process_group(_control[0])
+    _control.clear()
 
 
 def device() -> torch.device:

@@ -339,7 +339,7 @@ def test_two_processes_train_until_their_parent_is_asked_to_stop(place: Path, pr
             assert process.poll() is None and time.monotonic() < deadline, (place / "said").read_text()
             time.sleep(0.1)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(120) == 0
+        assert process.wait(120) == 0, (place / "said").read_text()
     finally:
         process.kill()
     text = (place / "said").read_text()
