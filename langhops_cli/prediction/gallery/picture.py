@@ -47,7 +47,7 @@ def summary(
     Raises:
         KeyError: an instance has a name without a number.
     """
-    found = [[numbers[item.path] - 1, round(item.score, 4), item.parent, item.area] for item in prediction]
+    found = [[numbers[item.path] - 1, round(item.score, 6), item.parent, item.area] for item in prediction]
     return {
         "name": prediction.picture,
         "size": image.size,
