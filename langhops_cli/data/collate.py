@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from langhops_cli.data.canvas import to_canvas
-from langhops_cli.data.names import choose_names
+from langhops_cli.data.names import choose_names, leave_parts_out
 from langhops_cli.data.sample import Sample, SampleInstance
 from langhops_cli.model.structures import Instances, Movable, Pictures, Targets, VocabularyBatch
 
@@ -41,24 +41,35 @@ class Collate:
         queries_per_part: how often a part without a count of its own is asked for.
         max_names: most object names and most part names of one picture; from a larger vocabulary the names in the
             picture are taken and others drawn at random, by the sample's `draw`.
+        drop_parts: chance with which each part name is left out of a picture's vocabulary, by the same, 0..1.
         tower_size: side of the pictures for the language model's own image tower in pixels; None where it has none.
     """
 
-    def __init__(self, *, queries_per_part: int = 1, max_names: int = 300, tower_size: int | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        queries_per_part: int = 1,
+        max_names: int = 300,
+        drop_parts: float = 0.0,
+        tower_size: int | None = None,
+    ) -> None:
         self.queries_per_part = queries_per_part
         self.max_names = max_names
+        self.drop_parts = drop_parts
         self.tower_size = tower_size
 
     def __call__(self, samples: Sequence[Sample]) -> Batch:
-        samples = [
-            choose_names(sample, max_names=self.max_names, generator=np.random.default_rng([sample.draw, 7]))
-            for sample in samples
-        ]
+        samples = [self._ask(sample, np.random.default_rng([sample.draw, 7])) for sample in samples]
         pictures = to_canvas([np.asarray(sample.image) for sample in samples], tower_size=self.tower_size)
         vocabulary = VocabularyBatch.of(
             [sample.vocabulary for sample in samples], queries_per_part=self.queries_per_part
         )
         return Batch(pictures, vocabulary, [to_targets(sample) for sample in samples])
+
+    def _ask(self, sample: Sample, generator: np.random.Generator) -> Sample:
+        if self.drop_parts:
+            sample = leave_parts_out(sample, chance=self.drop_parts, generator=generator)
+        return choose_names(sample, max_names=self.max_names, generator=generator)
 
 
 def to_targets(sample: Sample) -> Targets:

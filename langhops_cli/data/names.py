@@ -39,6 +39,33 @@ def choose_names(sample: Sample, *, max_names: int, generator: np.random.Generat
     return _restrict(sample, kept_objects, _close(_fill(part_labels, candidates, max_names, generator), vocabulary))
 
 
+def leave_parts_out(sample: Sample, *, chance: float, generator: np.random.Generator) -> Sample:
+    """Ask about some of the parts only, as a user does; what is left out is then nothing that was asked for.
+
+    A model that is always asked for all parts of a set takes what is not named for the most alike of what is.
+
+    Args:
+        sample: left as it is.
+        chance: with which each part name is left out, 0..1; the parts of such a part go with it.
+        generator: draws them.
+
+    Returns:
+        The sample with the smaller vocabulary, without the instances that lost their name.
+    """
+    parts = sample.vocabulary.part_classes
+    stays = generator.random(len(parts)) >= chance
+    kept: set[int] = set()
+    for number, part in enumerate(parts):  # a part comes before those it consists of
+        if stays[number] and (part.parent is None or part.parent in kept):
+            kept.add(number)
+    named = replace(
+        sample,
+        parts=[item for item in sample.parts if item.label in kept],
+        unsure_parts=sample.unsure_parts & kept,
+    )
+    return _restrict(named, set(range(len(sample.vocabulary.objects))), kept)
+
+
 def ask_for_known(sample: Sample, *, checked_objects: Collection[int], checked_parts: Collection[int]) -> Sample:
     """Ask a picture only about names of which something is known: annotated ones, and those it was searched for.
 

@@ -228,9 +228,10 @@ class LangHOPSModel(nn.Module):
             trace=traces.get("object"),
         )
         kept = keep_objects(objects, self.num_kept)
+        dense = self._name_pixels(pyramid, objects_named, parts_named) if training else None
         queries, parts, likelihood = None, None, None
         if self.part_branch is not None and not objects_only:
-            likelihood = self._part_likelihood(pyramid, parts_named)
+            likelihood = self._part_likelihood(pyramid, parts_named, dense)
             queries, parts = self.part_branch(
                 pyramid,
                 kept,
@@ -242,7 +243,6 @@ class LangHOPSModel(nn.Module):
                 auxiliary=auxiliary,
                 traces=traces,
             )
-        dense = self._name_pixels(pyramid, objects_named, parts_named) if training else None
         intermediates = {f"{level}.{name}": value for level, trace in traces.items() for name, value in trace.items()}
         if return_intermediates:
             intermediates |= {f"backbone.res{number + 2}": level for number, level in enumerate(features)}
@@ -293,15 +293,19 @@ class LangHOPSModel(nn.Module):
         return torch.einsum("bcd,bdhw->bchw", names, self.dense(pyramid.mask_features))
 
     @torch.no_grad()
-    def _part_likelihood(self, pyramid: Pyramid, parts: Names) -> Tensor | None:
-        """How likely each part name is at every stride-4 pixel, against the others and nothing; none in padding."""
+    def _part_likelihood(self, pyramid: Pyramid, parts: Names, dense: Tensor | None) -> Tensor | None:
+        """How likely each part name is at every stride-4 pixel, against the others and nothing; none in padding.
+
+        `dense` are the logits of all names, those of the parts last, where they are known already.
+        """
         assert self.part_branch is not None
         if not self.part_branch.start_where_seen:
             return None
-        logits = self._name_pixels(pyramid, parts)
-        if logits is None:
+        if dense is None:
+            dense = self._name_pixels(pyramid, parts)
+        if dense is None:
             return None
-        logits = logits.float().masked_fill(~parts.valid[:, :, None, None], -torch.inf)
+        logits = dense[:, -parts.embeddings.shape[1] :].float().masked_fill(~parts.valid[:, :, None, None], -torch.inf)
         likelihood = F.pad(logits, (0, 0, 0, 0, 0, 1)).softmax(1)[:, :-1]
         return likelihood * pyramid.mask_valid.unsqueeze(1)
 

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .pixel_decoder import cell_centres
 from .positions import logit
 from .structures import PartQueries
 
@@ -51,7 +52,6 @@ def seen_anchors(likelihood: Tensor, queries: PartQueries, frames: Tensor, exten
         Box logits as shares of the frames, (B, M, 4), and whether there is such a place, (B, M).
     """
     assert queries.slot is not None
-    width = likelihood.shape[-1]
     # twice a mean of nine: a window of a few pixels has one highest pixel, its middle
     smooth = F.avg_pool2d(F.avg_pool2d(likelihood, 3, 1, 1), 3, 1, 1)
     highest = (smooth == F.max_pool2d(smooth, 3, 1, 1)) & (smooth > FAINT)
@@ -60,8 +60,7 @@ def seen_anchors(likelihood: Tensor, queries: PartQueries, frames: Tensor, exten
     rows = queries.name.clamp(min=0).unsqueeze(-1).expand(-1, -1, values.shape[-1])
     values, places = values.gather(1, rows), places.gather(1, rows)
 
-    height = likelihood.shape[-2]
-    cells = torch.stack([(places % width + 0.5) / width, (places // width + 0.5) / height], dim=-1)
+    cells = cell_centres((likelihood.shape[-2], likelihood.shape[-1]), likelihood)[places]
     centre, size = frames.unsqueeze(2).split(2, dim=-1)
     shares = (cells / extent[:, None, None] - centre) / size.clamp(min=1e-4) + 0.5  # B, M, P, 2
     usable = (values > 0) & ((shares > 0) & (shares < 1)).all(-1)

@@ -93,6 +93,7 @@ class DataSection(Section):
     group_by_aspect: bool = False
     workers: int = Field(default=1, ge=0)
     max_names: int = Field(default=300, ge=1)
+    drop_parts: float = Field(default=0.0, ge=0, lt=1)
 
     @field_validator("val", mode="before")
     @classmethod

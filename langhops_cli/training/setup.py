@@ -177,6 +177,7 @@ def batches(recipe: Recipe, config: ModelConfig, datasets: Sequence[TrainingData
         group_by_aspect=data.group_by_aspect,
         queries_per_part=config.hierarchy.queries_per_part,
         max_names=data.max_names,
+        drop_parts=data.drop_parts,
         tower_size=config.refiner.image_size if config.level == "parts" else None,
     )
 

@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from langhops_cli.data.collate import Collate, to_targets
-from langhops_cli.data.names import choose_names
+from langhops_cli.data.names import choose_names, leave_parts_out
 from langhops_cli.data.sample import Sample, SampleInstance, box_of
 from langhops_cli.vocabulary import parse_vocabulary
 
@@ -115,3 +115,37 @@ def test_collation_draws_names_by_the_samples_draw(car_sample: Sample) -> None:
     first, again, other = (collate([replace(_large(car_sample), draw=draw)]).vocabulary.texts for draw in (1, 1, 2))
     assert first == again
     assert first != other
+
+
+def test_parts_left_out_of_the_names_lose_their_instances_and_doubts(car_sample: Sample) -> None:
+    sample = replace(_large(car_sample), unsure_parts=frozenset({0, 5}))
+    words = sample.vocabulary.part_classes
+    shares = []
+    for seed in range(40):
+        asked = leave_parts_out(sample, chance=0.3, generator=np.random.default_rng(seed))
+        left = [part.text for part in asked.vocabulary.part_classes]
+        shares.append(len(left) / len(words))
+        assert asked.vocabulary.object_names == sample.vocabulary.object_names
+        assert asked.objects == sample.objects, "only parts are left out"
+        stays = [item for item in sample.parts if words[item.label].text in left]
+        assert [left[item.label] for item in asked.parts] == [words[item.label].text for item in stays]
+        for item, before in zip(asked.parts, stays, strict=True):
+            assert (item.mask is before.mask, item.parent) == (True, before.parent)
+        assert {left[n] for n in asked.unsure_parts} == {words[n].text for n in (0, 5)} & set(left)
+        assert all(text.replace("foot", "base") in left for text in left if "foot" in text), "feet go with their base"
+    # a third of the parts of "thing N" is a part of another of them and goes with it: 0.7 or 0.49 of each
+    assert 0.55 < np.mean(shares) < 0.7
+
+
+def test_all_parts_may_go_and_none_goes_without_a_chance(car_sample: Sample) -> None:
+    bare = leave_parts_out(car_sample, chance=1.0, generator=np.random.default_rng(0))
+    assert (bare.parts, bare.vocabulary.part_classes) == ([], ())
+    assert Collate()([bare, car_sample]).vocabulary.part_valid.tolist() == [[False] * 3, [True] * 3]
+    assert leave_parts_out(car_sample, chance=0.0, generator=np.random.default_rng(0)) == car_sample
+
+
+def test_collation_leaves_parts_out_by_the_samples_draw(car_sample: Sample) -> None:
+    collate = Collate(drop_parts=0.5)
+    asked = [collate([replace(car_sample, draw=draw)]).vocabulary.texts for draw in range(20)]
+    assert asked == [collate([replace(car_sample, draw=draw)]).vocabulary.texts for draw in range(20)]
+    assert len({tuple(texts) for texts in asked}) > 4

@@ -205,6 +205,7 @@ def training_loader(
     group_by_aspect: bool = False,
     queries_per_part: int = 1,
     max_names: int = 300,
+    drop_parts: float = 0.0,
     tower_size: int | None = None,
 ) -> TrainingLoader:
     """Endless or counted batches of augmented pictures; step k of a seed is always the same, whatever the workers.
@@ -226,6 +227,7 @@ def training_loader(
             picture is drawn as often as without.
         queries_per_part: how often a part without a count of its own is asked for.
         max_names: most object names and most part names of a picture.
+        drop_parts: chance with which each part name is left out of a picture's vocabulary.
         tower_size: side of the pictures for the language model's own image tower in pixels; None where it has none.
 
     Raises:
@@ -247,7 +249,9 @@ def training_loader(
         world_size=world_size,
         workers=workers,
     )
-    collate = Collate(queries_per_part=queries_per_part, max_names=max_names, tower_size=tower_size)
+    collate = Collate(
+        queries_per_part=queries_per_part, max_names=max_names, drop_parts=drop_parts, tower_size=tower_size
+    )
     loader = DataLoader(
         examples,
         batch_sampler=sampler,
