@@ -14,15 +14,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 
 import yaml
+from trainings import spread, train
 
 VARIANTS: dict[str, tuple[str, ...]] = {
     "reference": (),
@@ -83,17 +83,15 @@ class Trainings:
     ) -> Path:
         """Train, unless that was done before; return the folder."""
         folder = self.options.work / f"{name} {seed}".replace(" ", "_").replace(":", "")
-        config = folder / "config.json"
-        if config.is_file() and "measured" in json.loads(config.read_text()):
-            return folder
-        recipe = f"mini_stage{command[-1]}"
         settings = [*self.shared, f"seed={seed}", f"schedule.steps={steps}", f"schedule.warmup={min(50, steps // 4)}"]
-        words = [sys.executable, "-m", "langhops_cli", command, recipe, "--out", str(folder)]
-        words += ["--data-root", str(self.options.data_root), *settings, *changes]
-        words += [] if init is None else ["--init", str(init)]
-        with (self.options.work / f"{folder.name}.log").open("w") as log:
-            subprocess.run(words, check=True, stdout=log, stderr=log)
-        return folder
+        return train(
+            folder,
+            command,
+            f"mini_stage{command[-1]}",
+            [*settings, *changes],
+            data_root=self.options.data_root,
+            init=init,
+        )
 
 
 def main() -> None:
@@ -139,11 +137,6 @@ def table(results: dict[tuple[str, int], dict[str, float]], seeds: range) -> str
             cells += [spread(values), "" if variant == "reference" else f"{spread(against, sign='+')}"]
         lines.append(f"| {variant} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
-
-
-def spread(values: list[float], sign: str = "") -> str:
-    """Mean and standard deviation, "12.3 ± 0.4"."""
-    return f"{mean(values):{sign}.1f}" + (f" ± {stdev(values):.1f}" if len(values) > 1 else "")
 
 
 if __name__ == "__main__":
