@@ -1,3 +1,5 @@
+import json
+
 import pytest
 from typer.testing import CliRunner
 
@@ -29,11 +31,13 @@ def exporter(monkeypatch):
 
 
 def test_the_size_is_the_models_largest_unless_given(exporter, tmp_path):
+    longest = json.loads((assets_folder() / "mini" / "config.json").read_text())["model"]["preprocessing"]["longest"]
+    largest = next(size for size in range(64, 4096, 64) if size >= longest)
     result = export(MODEL, tmp_path / "a.pt2")
     assert result.exit_code == 0, result.output
-    assert "a.pt2: 1 x 320 x 320 pixels, differs from the model by at most 3.0e-06" in result.stdout
+    assert f"a.pt2: 1 x {largest} x {largest} pixels, differs from the model by at most 3.0e-06" in result.stdout
     assert export(MODEL, tmp_path / "b.pt2", "--height", 128, "--width", 64, "--batch", 2).exit_code == 0
-    assert exporter == [(320, 320, 1, "mini"), (128, 64, 2, "mini")]
+    assert exporter == [(largest, largest, 1, "mini"), (128, 64, 2, "mini")]
 
 
 def test_the_language_model_is_written_beside_it_merged(exporter, tmp_path):

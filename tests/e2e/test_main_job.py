@@ -130,11 +130,18 @@ def test_eval_measures_objects_parts_and_all(evaluation, shapes):
     for level in ("obj", "part", "all"):
         assert figures["mask"][level]["instances"] > 0
         assert 0 <= figures["mask"][level]["ap"] <= 1
-    truth = read(shapes / "val.json")
-    parts = {row["id"] for row in truth["categories"] if row["parent_id"] is not None}
     results = read(folder / "predictions.json")
-    assert any(row["category_id"] in parts for row in results)
-    assert {row["image_id"] for row in results} <= {row["id"] for row in truth["images"]}
+    assert results  # of a model of four steps: whether some are parts is chance
+    assert {row["image_id"] for row in results} <= {row["id"] for row in read(shapes / "val.json")["images"]}
+
+
+def test_eval_of_the_embedded_model_finds_parts(work, shapes):
+    arguments = ("eval", "--data", "shapes", "--out", "embedded-eval", "--device", "cpu", "--json")
+    report = json.loads(langhops(work, *arguments).stdout)
+    truth = {row["id"]: row for row in read(shapes / "val.json")["categories"]}
+    results = read(work / "embedded-eval" / "predictions.json")
+    assert {truth[row["category_id"]]["parent_id"] is None for row in results} == {True, False}
+    assert report["sections"]["instance AP"]["mask"]["part"]["ap"] >= 0
 
 
 def test_eval_scores_the_saved_results_again_without_a_model(work, evaluation):
@@ -175,8 +182,8 @@ def test_predict_writes_masks_with_parents_and_overlays(work, stage2, shapes):
 
 def test_predict_finds_objects_and_parts_with_the_embedded_model(work, repository):
     vocabulary = "face:hair,skin,eye*2,nose"
-    arguments = ("predict", repository / "imgs" / "astronaut.jpg", "--vocab", vocabulary, "--out", "embedded")
-    done = langhops(work, *arguments, "--min-score", 0.05, "--device", "cpu")
+    arguments = ("predict", repository / "imgs" / "portrait.jpg", "--vocab", vocabulary, "--out", "embedded")
+    done = langhops(work, *arguments, "--device", "cpu")
     assert "└── face" in done.stdout
     content = read(work / "embedded" / "predictions.json")
     levels = {row["parent_id"] is None for row in content["annotations"]}
