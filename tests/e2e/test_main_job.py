@@ -136,12 +136,11 @@ def test_eval_measures_objects_parts_and_all(evaluation, shapes):
 
 
 def test_eval_of_the_embedded_model_finds_parts(work, shapes):
-    arguments = ("eval", "--data", "shapes", "--out", "embedded-eval", "--device", "cpu", "--json")
-    report = json.loads(langhops(work, *arguments).stdout)
+    arguments = ("eval", "--data", "shapes", "--out", "embedded-eval", "--device", "cpu")
+    langhops(work, *arguments)
     truth = {row["id"]: row for row in read(shapes / "val.json")["categories"]}
     results = read(work / "embedded-eval" / "predictions.json")
     assert {truth[row["category_id"]]["parent_id"] is None for row in results} == {True, False}
-    assert report["sections"]["instance AP"]["mask"]["part"]["ap"] >= 0
 
 
 def test_eval_scores_the_saved_results_again_without_a_model(work, evaluation):
