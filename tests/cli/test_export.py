@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -31,7 +32,7 @@ def exporter(monkeypatch):
 
 
 def test_the_size_is_the_models_largest_unless_given(exporter, tmp_path):
-    longest = json.loads((assets_folder() / "mini" / "config.json").read_text())["model"]["preprocessing"]["longest"]
+    longest = json.loads(Path(MODEL, "config.json").read_text())["model"]["preprocessing"]["longest"]
     largest = next(size for size in range(64, 4096, 64) if size >= longest)
     result = export(MODEL, tmp_path / "a.pt2")
     assert result.exit_code == 0, result.output
